@@ -1,0 +1,84 @@
+/**
+ * The one loop that moves entries from a source to a sink.
+ *
+ * Order, which is the law: write, sync, acknowledge. A crash anywhere leaves the sink with a prefix; the next run
+ * starts from the sink's own position, so the worst that can happen is that entries are sent again.
+ */
+import type { Clock } from '../os/clock.ts'
+import { type Commit, changeBytes, type StoreName } from './entry.ts'
+import type { Sink } from './sink.ts'
+import type { Source } from './source.ts'
+
+export interface PumpProgress {
+  /** Bytes and transactions taken from the source since the pump started. */
+  readonly bytes: number
+  readonly transactions: number
+}
+
+export interface PumpOptions {
+  readonly store: StoreName
+  readonly source: Source
+  readonly sink: Sink
+  readonly clock: Clock
+  readonly signal: AbortSignal
+  /** End when caught up for the first time. */
+  readonly once?: boolean
+  /** Group commit: sync at the latest after so many bytes or milliseconds. */
+  readonly syncBytesMax?: number
+  readonly syncDelayMsMax?: number
+  /** Called when `commit` is durable at the sink. */
+  onDurable?(commit: Commit, progress: PumpProgress): void
+  /** Called as bytes move, for a display; often. */
+  onProgress?(progress: PumpProgress): void
+  /** Called each time the source has been read to its end and all of it is durable. */
+  onCaughtUp?(progress: PumpProgress): void
+}
+
+/** Runs until the signal aborts (then after the current commit), or until caught up with `once`. */
+export async function pump(options: PumpOptions): Promise<PumpProgress> {
+  const { store, source, sink, clock, signal } = options
+  const syncBytesMax = options.syncBytesMax ?? 8 * 1024 * 1024
+  const syncDelayMsMax = options.syncDelayMsMax ?? 20
+  let bytes = 0
+  let transactions = 0
+  let unsynced: Commit | undefined
+  let unsyncedBytes = 0
+  let unsyncedSinceMs = 0
+
+  async function syncAndAcknowledge(): Promise<void> {
+    if (unsynced === undefined) return
+    const commit = unsynced
+    await sink.sync()
+    unsynced = undefined
+    unsyncedBytes = 0
+    await source.acknowledge(commit.position)
+    options.onDurable?.(commit, { bytes, transactions })
+  }
+
+  while (!signal.aborted) {
+    const from = await sink.position(store)
+    const inventory = async () => sink.inventory?.(store)
+    for await (const entry of source.read(from, { signal, inventory })) {
+      const moved = entry.type === 'commit' ? 0 : changeBytes(entry)
+      await sink.write(entry)
+      if (entry.type === 'commit') {
+        transactions++
+        if (unsynced === undefined) unsyncedSinceMs = clock.nowMs()
+        unsynced = entry
+        if (signal.aborted) break
+      } else {
+        bytes += moved
+        unsyncedBytes += moved
+        options.onProgress?.({ bytes, transactions })
+      }
+      const due = unsyncedBytes >= syncBytesMax || clock.nowMs() - unsyncedSinceMs >= syncDelayMsMax
+      if (unsynced === entry && due) await syncAndAcknowledge()
+    }
+    await syncAndAcknowledge()
+    if (signal.aborted) break
+    options.onCaughtUp?.({ bytes, transactions })
+    if (options.once) break
+    await source.wait(signal)
+  }
+  return { bytes, transactions }
+}
