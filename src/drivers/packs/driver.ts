@@ -1,0 +1,61 @@
+/** The driver for directories of append-only files: wiring of the source to the replica of files, and to the checks. */
+
+import { HotspareError } from '../../os/errors.ts'
+import { nodeStorage } from '../../os/node-storage.ts'
+import { cloneFileCopy } from '../../replica/clone.ts'
+import { openFileReplica } from '../../replica/file-replica.ts'
+import type { CopyOptions, Driver, ReplicaOptions, SourceOptions } from '../driver.ts'
+import { checkPacks } from './check.ts'
+import { packBacklog } from './pack-backlog.ts'
+import { PacksSource } from './packs-source.ts'
+import { decodePosition } from './position.ts'
+import { chooseProfile, detectProfile, profileNamed, profiles } from './profiles.ts'
+
+async function openSource(options: SourceOptions): Promise<PacksSource> {
+  const { storage, clock, store, path, profile, driverOptions } = options
+  const { pattern } = driverOptions
+  if (pattern !== undefined && typeof pattern !== 'string')
+    throw new HotspareError('usage', `--pattern is a text; found ${typeof pattern}.`)
+  return PacksSource.open({
+    storage,
+    clock,
+    store,
+    root: path,
+    profile: await chooseProfile(storage, path, profile, pattern),
+    onNotice: notice => options.onNotice(notice),
+  })
+}
+
+function openReplica(options: ReplicaOptions) {
+  return openFileReplica(options, { applies: 'in-order' })
+}
+
+/** Applies or drops what a crash left half done; the engine itself drops an incomplete record at the end. */
+async function recover(options: CopyOptions): Promise<void> {
+  const replica = await openReplica({ ...options, resync: false, noDelete: false })
+  await replica.close()
+}
+
+export const packsDriver: Driver = {
+  name: 'packs',
+  summary: 'directories of append-only files: RDM packs, Redis append-only files, Prometheus logs, others',
+  profiles: profiles.map(({ name, summary }) => ({ name, summary })),
+  capabilities: { singleFile: false, appendsOnly: true, holdsWriters: false, stateDigest: false },
+  tools: [
+    { name: 'redis-check-aof', purpose: 'check of a redis-aof copy' },
+    { name: 'redis-server', purpose: 'check of a redis-aof copy: it has to load a clone' },
+  ],
+  async detect(path) {
+    const stat = await nodeStorage.stat(path)
+    return stat?.kind === 'directory' ? detectProfile(nodeStorage, path) : undefined
+  },
+  openSource,
+  openReplica,
+  recover,
+  check: checkPacks,
+  clone: cloneFileCopy,
+  async backlog(source, position) {
+    const { profile, pattern, newest } = decodePosition(position)
+    return packBacklog(nodeStorage, source, profileNamed(profile, pattern), newest)
+  },
+}

@@ -1,0 +1,36 @@
+/** `node pack-writer.ts DIRECTORY PACK_BYTES KEEP_MS`: writes numbered records at full speed until it is killed. */
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+import { encodeRecord, judgePacks, packName, packNumbers } from './pack-store.ts'
+
+const [root, packBytesText, keepMsText] = process.argv.slice(2)
+if (root === undefined) throw new Error('usage: pack-writer.ts DIRECTORY PACK_BYTES KEEP_MS')
+const packBytes = Number(packBytesText)
+const keepMs = Number(keepMsText)
+
+fs.mkdirSync(root, { recursive: true })
+let number = judgePacks(root)
+const numbers = packNumbers(root)
+let pack = (numbers.at(-1) ?? 0) + 1
+let lowest = numbers[0] ?? pack
+const finishedMs = new Map<number, number>(numbers.map(one => [one, Date.now()]))
+
+for (let saidMs = 0; ; pack++) {
+  const fd = fs.openSync(join(root, packName(pack)), 'ax')
+  for (let bytes = 0; bytes < packBytes; ) {
+    const record = encodeRecord(number + 1)
+    fs.writeSync(fd, record)
+    number++
+    bytes += record.length
+    if (Date.now() - saidMs >= 20) {
+      saidMs = Date.now()
+      fs.writeSync(1, `${number}\n`)
+    }
+  }
+  fs.closeSync(fd)
+  finishedMs.set(pack, Date.now())
+  while (lowest < pack && Date.now() - finishedMs.get(lowest)! > keepMs) {
+    fs.unlinkSync(join(root, packName(lowest)))
+    finishedMs.delete(lowest++)
+  }
+}

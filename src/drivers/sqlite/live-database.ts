@@ -1,0 +1,354 @@
+/**
+ * Our connections to a live database, and what we do with its locks: a read transaction that keeps the log from being
+ * restarted under us, passive checkpoints, and, when the log has grown to its limit, a pause of writers for
+ * milliseconds.
+ *
+ * Invariant: between `open` and `close` a strong reference to each connection is kept, and no descriptor of the
+ * database or its `-shm` is closed, so that no lock of ours is lost.
+ */
+import { closeSync, fstatSync, openSync, read, readdirSync, readSync, realpathSync, statSync } from 'node:fs'
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { promisify } from 'node:util'
+import { assert, HotspareError, isSystemError } from '../../os/errors.ts'
+import { lockRange, unlockRange } from '../../os/syscalls.ts'
+import { type DatabaseHeader, databaseHeaderBytes, parseDatabaseHeader } from './database-header.ts'
+import { openShared, type SharedDescriptor } from './descriptors.ts'
+import { isBusy, openDatabase, resultCode, sqliteCode } from './engine.ts'
+import { WalIndex, type WalIndexHeader } from './wal-index.ts'
+
+/** The `-shm` bytes that carry the five read locks (WAL_READ_LOCK(0..4) in wal.c). */
+const readLocksOffset = 123
+const readLocksCount = 5
+const indexTriesMax = 200
+
+const readAsync = promisify(read)
+
+type Databases = [DatabaseSync, DatabaseSync, DatabaseSync, DatabaseSync]
+
+interface Reader {
+  readonly database: DatabaseSync
+  readonly touch: StatementSync
+}
+
+export interface Checkpoint {
+  readonly frames: number
+  /** All of the log is in the database file now. */
+  readonly complete: boolean
+  /** False when another process was at it. */
+  readonly done: boolean
+}
+
+export class LiveDatabase {
+  readonly path: string
+  /** The engine names its side files after the file that a symbolic link leads to. */
+  readonly #realPath: string
+  readonly inode: bigint
+  readonly #file: SharedDescriptor
+  readonly #readers: readonly [Reader, Reader]
+  readonly #keeper: DatabaseSync
+  /** For a checkpoint while the keeper holds the write lock. */
+  readonly #checkpointer: DatabaseSync
+  readonly #checkpoint: StatementSync
+  readonly #otherCheckpoint: StatementSync
+  #walFd: number | undefined
+  #shm: SharedDescriptor | undefined
+  #index: WalIndex | undefined
+  /** Readers with an open read transaction, the older first. */
+  #held: Reader[] = []
+
+  private constructor(path: string, file: SharedDescriptor, databases: Databases) {
+    this.path = path
+    this.#realPath = realpathSync(path)
+    this.#file = file
+    this.inode = fstatSync(file.fd, { bigint: true }).ino
+    const reader = (database: DatabaseSync) => ({
+      database,
+      touch: database.prepare('PRAGMA schema_version'),
+    })
+    this.#readers = [reader(databases[0]), reader(databases[1])]
+    this.#keeper = databases[2]
+    this.#checkpoint = this.#keeper.prepare('PRAGMA wal_checkpoint(PASSIVE)')
+    this.#otherCheckpoint = databases[3].prepare('PRAGMA wal_checkpoint(PASSIVE)')
+    this.#checkpointer = databases[3]
+  }
+
+  /** The database exists. Throws the engine's own error when it can't be opened. */
+  static open(path: string): LiveDatabase {
+    const file = openShared(path, 'read')
+    const opened: DatabaseSync[] = []
+    try {
+      for (let i = 0; i < 4; i++) {
+        const database = openDatabase(path)
+        opened.push(database)
+        database.exec('PRAGMA wal_autocheckpoint = 0')
+        // the engine opens the log at the first read, by its name: now, while the name is that of this database's
+        database.exec('PRAGMA schema_version')
+      }
+      return new LiveDatabase(path, file, opened as Databases)
+    } catch (error) {
+      for (const database of opened) database.close()
+      file.release()
+      throw error
+    }
+  }
+
+  /** Reads bytes of the database file as it is now; fewer than asked for only at its end. */
+  readPages(buffer: Buffer, offset: number): number {
+    return readSync(this.#file.fd, buffer, 0, buffer.length, offset)
+  }
+
+  /** The header as it is in the file: in WAL mode, as of some checkpoint. */
+  readHeader(): DatabaseHeader {
+    const bytes = Buffer.alloc(databaseHeaderBytes)
+    if (this.readPages(bytes, 0) === 0) {
+      throw new HotspareError('source-missing', `${this.path} is empty: there is no database in it yet.`)
+    }
+    const header = parseDatabaseHeader(bytes)
+    if (header === undefined) {
+      throw new HotspareError('source-invalid', `${this.path} is not a SQLite database, or it is encrypted.`)
+    }
+    return header
+  }
+
+  async readPagesAsync(buffer: Buffer, offset: number): Promise<number> {
+    return (await readAsync(this.#file.fd, buffer, 0, buffer.length, offset)).bytesRead
+  }
+
+  /** For reading the log; undefined when there is no such file (then nothing is in it). */
+  get walFd(): number | undefined {
+    if (this.#walFd !== undefined) return this.#walFd
+    try {
+      this.#walFd = openSync(`${this.#realPath}-wal`, 'r')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
+    return this.#walFd
+  }
+
+  /** What the log's index says is committed; undefined when a writer died while it wrote that. A read transaction is held. */
+  committed(): WalIndexHeader | undefined {
+    this.#index ??= new WalIndex(this.#shmFile().fd)
+    // a writer is at it for microseconds, unless it has died there: then the engine's next reader mends it
+    for (let tries = 1; ; tries++) {
+      const header = this.#index.read()
+      if (header !== undefined || tries === indexTriesMax) return header
+    }
+  }
+
+  /** Opens the log and its index, while their names are still those of this database's files. */
+  openLog(): void {
+    try {
+      this.beginRead()
+      this.committed()
+    } catch (error) {
+      if (!isSystemError(error, 'ENOENT')) throw error
+      throw new HotspareError('source-busy', `${this.path} is being replaced.`, { cause: error })
+    } finally {
+      this.endReads()
+    }
+    if (!this.isInPlace()) throw new HotspareError('source-busy', `${this.path} is being replaced.`)
+  }
+
+  /** False when the path now names another file, or none. */
+  isInPlace(): boolean {
+    return statSync(this.path, { bigint: true, throwIfNoEntry: false })?.ino === this.inode
+  }
+
+  /** False when somebody has removed the log that we read, which no engine does while we are connected. */
+  isWalInPlace(): boolean {
+    if (this.#walFd === undefined) return true
+    const named = statSync(`${this.#realPath}-wal`, { bigint: true, throwIfNoEntry: false })
+    return named?.ino === fstatSync(this.#walFd, { bigint: true }).ino
+  }
+
+  journalMode(): string {
+    return (this.#keeper.prepare('PRAGMA journal_mode').get() as { journal_mode: string }).journal_mode
+  }
+
+  /** What the engine's own quick check says of the database at the newest read transaction that is held. */
+  isSound(): boolean {
+    const database = this.#held.at(-1)?.database ?? this.#keeper
+    try {
+      const row = database.prepare('PRAGMA quick_check(1)').get() as { quick_check: string }
+      return row.quick_check === 'ok'
+    } catch (error) {
+      if (sqliteCode(error) === resultCode.corrupt) return false
+      throw error
+    }
+  }
+
+  setWalMode(): void {
+    const mode = this.#keeper.prepare('PRAGMA journal_mode = WAL').get() as { journal_mode: string }
+    if (mode.journal_mode !== 'wal') {
+      throw new HotspareError(
+        'source-mode',
+        `${this.path}: SQLite did not switch to WAL mode; it is '${mode.journal_mode}'.`,
+      )
+    }
+  }
+
+  /** Begins a read transaction at the database's newest commit, beside the one that is held already. */
+  beginRead(): void {
+    assert(this.#held.length < 2, 'at most two read transactions overlap')
+    const free = this.#readers.find(reader => !this.#held.includes(reader)) as Reader
+    free.database.exec('BEGIN')
+    try {
+      free.touch.get()
+    } catch (error) {
+      if (free.database.isTransaction) free.database.exec('ROLLBACK')
+      throw error
+    }
+    this.#held.push(free)
+  }
+
+  get overlaps(): boolean {
+    return this.#held.length > 1
+  }
+
+  /** Ends all read transactions but the newest. */
+  endOlderReads(): void {
+    while (this.#held.length > 1) this.#held.shift()?.database.exec('COMMIT')
+  }
+
+  endReads(): void {
+    for (const reader of this.#held.splice(0)) reader.database.exec('COMMIT')
+  }
+
+  /** Moves what readers allow from the log into the database file, without waiting for anybody or blocking writers. */
+  checkpoint(): Checkpoint {
+    const row = this.#checkpoint.get() as { busy: number; log: number; checkpointed: number }
+    return {
+      frames: row.log,
+      complete: row.log >= 0 && row.log === row.checkpointed,
+      done: row.busy === 0 && row.log >= 0,
+    }
+  }
+
+  /**
+   * Lets the log be restarted while writers never pause by themselves: keeps new transactions from beginning, calls
+   * `drain` (the log holds still), moves all of it into the database file, and lets go.
+   *
+   * Taking the write lock would be simpler, but a transaction that began with a read and now wants to write would not
+   * wait for it: SQLite gives it SQLITE_BUSY at once. So the *read* locks are taken, all at one stroke, which succeeds
+   * only when no other process is inside a transaction; who begins one meanwhile retries inside SQLite, unseen, for far
+   * longer than this takes. Our newest read transaction stands in the slot that new readers would choose, and our lock
+   * on it lasts until the checkpoint has ended.
+   *
+   * For `patienceMs` it looks for such a moment. `drain` says whether what it found is little enough to be moved at
+   * once. With `force` (the log is at its limit, and for long there was no such moment) the write lock is taken, so
+   * that the transactions that are under way end.
+   *
+   * Afterwards a read transaction is held, and the caller proves the log's continuity, as there was a moment without.
+   * Gives the milliseconds for which writers were held, or undefined when nothing could be done.
+   */
+  pauseWriters(drain: () => boolean, patienceMs: number, force: boolean): number | undefined {
+    if (this.#othersInProcess()) return undefined
+    if (!this.#lockReads(patienceMs)) return force ? this.#pauseByWriteLock(drain) : undefined
+    const startMs = performance.now()
+    try {
+      if (!drain()) return undefined
+      this.beginRead()
+      this.endOlderReads()
+      if (!this.#lockReads(0)) return undefined
+      this.checkpoint()
+      return performance.now() - startMs
+    } finally {
+      this.#unlockReads()
+    }
+  }
+
+  #pauseByWriteLock(drain: () => boolean): number | undefined {
+    if (!this.#takeWriteLock(30)) return undefined
+    const startMs = performance.now()
+    const deadlineMs = startMs + 20
+    let locked = false
+    try {
+      if (!drain()) return undefined
+      this.beginRead()
+      this.endOlderReads()
+      for (;;) {
+        locked ||= this.#lockReads(1)
+        const row = this.#otherCheckpoint.get() as { log: number; checkpointed: number }
+        if (locked && row.log === row.checkpointed) break
+        if (performance.now() > deadlineMs) break
+      }
+      return performance.now() - startMs
+    } finally {
+      this.#keeper.exec('ROLLBACK')
+      if (locked) this.#unlockReads()
+    }
+  }
+
+  /** Ends what `lockReads` began; the read transaction under it goes too, and a new one begins. */
+  #unlockReads(): void {
+    this.endReads()
+    unlockRange((this.#shm as SharedDescriptor).fd, readLocksOffset, readLocksCount)
+    this.beginRead()
+  }
+
+  /** All connections first, then the descriptors: the order keeps other connections' locks of this process. */
+  close(): void {
+    this.endReads()
+    this.#index?.close()
+    for (const reader of this.#readers) reader.database.close()
+    this.#keeper.close()
+    this.#checkpointer.close()
+    this.#shm?.release()
+    this.#file.release()
+    if (this.#walFd !== undefined) closeSync(this.#walFd)
+  }
+
+  /** SQLite's busy handler sleeps for milliseconds between tries, and a busy writer's pauses are microseconds: spin. */
+  #takeWriteLock(msMax: number): boolean {
+    const deadlineMs = performance.now() + msMax
+    this.#keeper.exec('PRAGMA busy_timeout = 0')
+    try {
+      do {
+        try {
+          this.#keeper.exec('BEGIN IMMEDIATE')
+          return true
+        } catch (error) {
+          if (!isBusy(error)) throw error
+          pauseShortly()
+        }
+      } while (performance.now() < deadlineMs)
+      return false
+    } finally {
+      this.#keeper.exec('PRAGMA busy_timeout = 5000')
+    }
+  }
+
+  /** Takes all read locks for this process; false when another process holds one for longer than `msMax`. */
+  #lockReads(msMax: number): boolean {
+    const { fd } = this.#shmFile()
+    const deadlineMs = performance.now() + msMax
+    for (let tries = 1; ; tries++) {
+      if (lockRange(fd, readLocksOffset, readLocksCount)) return true
+      if (performance.now() >= deadlineMs) return false
+      // give the processor to whoever is inside a transaction, now and then
+      if (tries % 16 === 0) pauseShortly()
+    }
+  }
+
+  #shmFile(): SharedDescriptor {
+    this.#shm ??= openShared(`${this.#realPath}-shm`, 'write')
+    return this.#shm
+  }
+
+  /** True when this process has connections to the database beside ours. */
+  #othersInProcess(): boolean {
+    const ours = this.#readers.length + 3 // the readers, the keeper, the checkpointer, and the descriptor for reading pages
+    let open = 0
+    for (const name of readdirSync('/proc/self/fd')) {
+      const stat = statSync(`/proc/self/fd/${name}`, { bigint: true, throwIfNoEntry: false })
+      if (stat?.ino === this.inode) open++
+    }
+    return open > ours
+  }
+}
+
+const never = new Int32Array(new SharedArrayBuffer(4))
+
+function pauseShortly(): void {
+  Atomics.wait(never, 0, 0, 0.05)
+}
