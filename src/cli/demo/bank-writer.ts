@@ -1,0 +1,39 @@
+/**
+ * An application of the demo, in a process of its own: a bank in a SQLite database. Each transaction moves money between
+ * two accounts and writes the order down, so the sum of all balances never changes. It knows nothing of hotspare.
+ *
+ * Arguments: the database. Says how many transactions it has committed, a line of JSON every 100 ms; ends on SIGTERM.
+ */
+import { DatabaseSync } from 'node:sqlite'
+import { accounts, openingBalance } from './bank.ts'
+import { writeUntilTold } from './writer-loop.ts'
+
+const database = new DatabaseSync(process.argv[2] ?? '')
+database.exec(`
+  PRAGMA journal_mode = wal;
+  PRAGMA synchronous = normal;
+  PRAGMA busy_timeout = 1000;
+  CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL);
+  CREATE TABLE orders (id INTEGER PRIMARY KEY, payer INTEGER NOT NULL, payee INTEGER NOT NULL, amount INTEGER NOT NULL);
+  BEGIN;
+`)
+const open = database.prepare('INSERT INTO accounts VALUES (?, ?)')
+for (let id = 0; id < accounts; id++) open.run(id, openingBalance)
+database.exec('COMMIT')
+
+const begin = database.prepare('BEGIN IMMEDIATE')
+const move = database.prepare('UPDATE accounts SET balance = balance + ? WHERE id = ?')
+const order = database.prepare('INSERT INTO orders VALUES (?, ?, ?, ?)')
+const commit = database.prepare('COMMIT')
+
+await writeUntilTold(number => {
+  const payer = (number * 7_919) % accounts
+  const payee = (payer + 1 + (number % (accounts - 1))) % accounts
+  const amount = 1 + (number % 100)
+  begin.run()
+  move.run(-amount, payer)
+  move.run(amount, payee)
+  order.run(number, payer, payee, amount)
+  commit.run()
+})
+database.close()

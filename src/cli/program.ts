@@ -1,0 +1,85 @@
+import { Command, type CommanderError } from 'commander'
+import { packageVersion } from '../os/package-version.ts'
+import { registerCheck } from './check.ts'
+import { registerClone } from './clone.ts'
+import type { CommandContext } from './command.ts'
+import { registerDemo } from './demo.ts'
+import { registerDrivers } from './drivers.ts'
+import { exitOutputClosed, failureOf, writeFailure } from './failure.ts'
+import { registerFollow } from './follow.ts'
+import { Interruption } from './interruption.ts'
+import { registerStatus } from './status.ts'
+
+const help = `
+A first look:
+  hotspare demo                                 watch it work on live stores, for 20 seconds
+
+Keep a copy of a live database seconds behind, until stopped:
+  hotspare follow /srv/app/app.db /backup/app.db
+  hotspare status /backup/app.db
+
+Take a copy of that copy, to open or to carry away, while following goes on:
+  hotspare clone /backup/app.db /tmp/app-now.db
+  hotspare check /backup/app.db --against /srv/app/app.db
+
+Every error has a code and an exit status: see docs/errors.md.`
+
+/** Runs the command line, and ends the process with its exit status. */
+export async function run(argv: readonly string[]): Promise<never> {
+  const json = argv.includes('--json')
+  const interruption = new Interruption()
+  const crash = (error: unknown): never => {
+    const failure = failureOf(error, false)
+    writeFailure(failure, json)
+    process.exit(failure.exit)
+  }
+  process.on('uncaughtException', crash)
+  process.on('unhandledRejection', crash)
+  hideExperimentalWarnings()
+  let exit = 0
+  try {
+    const program = build({
+      signal: interruption.signal,
+      done: status => {
+        exit = status
+      },
+    })
+    await program.parseAsync(argv)
+  } catch (error) {
+    const failure = failureOf(error, interruption.signal.aborted)
+    if (!interruption.outputClosed) writeFailure(failure, json)
+    exit = failure.exit
+  }
+  process.exit(interruption.outputClosed ? exitOutputClosed : exit)
+}
+
+function build(context: CommandContext): Command {
+  const program = new Command('hotspare')
+    .description('Keeps live data safe while the application keeps writing: a copy that opens at any moment.')
+    .version(packageVersion(), '--version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand('help [command]', 'print the help of a command')
+    .addHelpText('after', help)
+    .exitOverride((error: CommanderError) => {
+      throw error
+    })
+    // what is wrong is said once, by whoever knows about --json
+    .configureOutput({ outputError: () => {} })
+    .showSuggestionAfterError()
+  registerFollow(program, context)
+  registerClone(program, context)
+  registerCheck(program, context)
+  registerStatus(program, context)
+  registerDrivers(program, context)
+  registerDemo(program, context)
+  return program
+}
+
+/** Early releases of Node.js 24 warn of node:sqlite, which means nothing to who reads our output. */
+function hideExperimentalWarnings(): void {
+  process.removeAllListeners('warning')
+  process.on('warning', warning => {
+    if (warning.name !== 'ExperimentalWarning')
+      process.stderr.write(`hotspare: ${warning.stack ?? warning}\n`)
+  })
+}

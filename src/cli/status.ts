@@ -1,0 +1,69 @@
+import type { Command } from 'commander'
+import { type StatusReport, status } from '../daemon/status.ts'
+import { addCommand, type CommandContext, type CommonOptions } from './command.ts'
+import { formatBytes, formatCount, formatDuration, formatTime } from './format.ts'
+import { Output, styled } from './output.ts'
+
+const help = `
+Works whether a follower runs or not, and disturbs neither it nor the copy.
+
+Examples:
+  hotspare status /backup/app.db
+  hotspare status /backup/                       the only copy in a directory
+  hotspare status /backup/app.db --json | jq .lagMs`
+
+export function registerStatus(program: Command, context: CommandContext): void {
+  addCommand(program, 'status', 'how a copy stands: position, last commit, lag, running or not', help)
+    .argument('<target>', 'the copy')
+    .action(async (target: string, options: CommonOptions) => {
+      const output = new Output(options)
+      const report = await status({ target })
+      output.object(report)
+      for (const [label, text] of rows(report)) output.say(`${styled('dim', label.padEnd(16))}${text}`)
+      context.done(0)
+    })
+}
+
+const stateText: Readonly<Record<StatusReport['state'], string>> = {
+  starting: 'starting',
+  copying: 'making the first copy',
+  live: 'live',
+  behind: 'behind',
+  retrying: 'waiting to try again',
+  stopped: 'stopped',
+  killed: 'not running; the last follower ended without a word (killed?)',
+  unknown: 'not running',
+}
+
+function rows(report: StatusReport): [string, string][] {
+  const { profile, consistent, lagMs, lagBytes, lastError, updatedMs } = report
+  const running = report.running ? `, running as process ${report.pid ?? 'unknown'}` : ''
+  const behind = [
+    ...(lagMs === undefined ? [] : [formatDuration(lagMs)]),
+    ...(lagBytes === undefined ? [] : [formatBytes(lagBytes)]),
+  ]
+  return [
+    ['copy', report.target],
+    ['source', report.source],
+    ['driver', profile === undefined ? report.driver : `${report.driver}, profile ${profile}`],
+    ['state', stateText[report.state] + running],
+    ['position', report.position ?? 'none'],
+    ['last commit', consistent === undefined ? 'none: not complete yet' : formatTime(consistent.timeMs)],
+    ['behind', behind.length === 0 ? 'unknown' : behindText(lagMs, behind)],
+    ...(report.bytes === undefined || report.transactions === undefined
+      ? []
+      : [moved(report.bytes, report.transactions)]),
+    ...(updatedMs === undefined ? [] : [['as of', formatTime(updatedMs)] satisfies [string, string]]),
+    ...(lastError === undefined
+      ? []
+      : [['last error', `${lastError.message} (${lastError.code})`] satisfies [string, string]]),
+  ]
+}
+
+function moved(bytes: number, transactions: number): [string, string] {
+  return ['this run', `${formatBytes(bytes)}, ${formatCount(transactions, 'transaction')}`]
+}
+
+function behindText(lagMs: number | undefined, parts: readonly string[]): string {
+  return lagMs === 0 ? 'nothing' : `at most ${parts.join(', ')}`
+}

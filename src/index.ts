@@ -1,0 +1,20 @@
+/** The library: what the command line does, as functions. */
+
+export { type CheckRequest, type CheckResult, check } from './daemon/check.ts'
+export { type CloneRequest, type CloneResult, clone } from './daemon/clone.ts'
+export { type DriverInfo, type DriversReport, drivers } from './daemon/drivers.ts'
+export type {
+  BehindEvent,
+  CaughtUpEvent,
+  FollowEvent,
+  LiveEvent,
+  ProgressEvent,
+  RetryingEvent,
+  StartedEvent,
+  StoppedEvent,
+} from './daemon/events.ts'
+export { type FollowOptions, type FollowReport, follow } from './daemon/follow.ts'
+export { type StatusReport, type StatusRequest, status } from './daemon/status.ts'
+export type { CheckReport, CloneReport, ConsistentCommit, Detection, Notice } from './drivers/driver.ts'
+export { type ErrorCode, errorCodes, HotspareError } from './os/errors.ts'
+export type { Position, StateDigest } from './stream/entry.ts'
