@@ -32,5 +32,7 @@ export interface Result {
 
 export interface Benchmark {
   readonly name: string
+  /** Programs that it measures beside, with the packages that bring them. */
+  readonly peers?: Readonly<Record<string, string>>
   run(setting: Setting): Promise<Result[]>
 }

@@ -14,6 +14,7 @@ const rateBytes = 50e6
 /** Appends at 50 MB/s, to durable at the copy; lsyncd's copy is measured as soon as it shows, durable or not. */
 export const packsLatency: Benchmark = {
   name: 'packs-latency',
+  peers: { lsyncd: 'lsyncd', rsync: 'rsync' },
   async run(setting) {
     const ours = await ourLatency(setting)
     const theirs = await lsyncdLatency(setting)

@@ -4,6 +4,7 @@
  *
  *   npm run bench -- [--smoke] [--only NAME] [--directory DIR]
  */
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
@@ -33,6 +34,15 @@ if (chosen.length === 0) {
   process.stderr.write(
     `There is no benchmark '${values.only}': ${benchmarks.map(({ name }) => name).join(', ')}.\n`,
   )
+  process.exit(2)
+}
+
+const missing = chosen
+  .flatMap(({ peers }) => Object.entries(peers ?? {}))
+  .filter(([program]) => spawnSync(program, ['--version'], { stdio: 'ignore' }).error !== undefined)
+if (missing.length > 0) {
+  const [programs, packages] = [0, 1].map(i => [...new Set(missing.map(peer => peer[i]))].join(' '))
+  process.stderr.write(`To measure beside, these are missing: ${programs}. apt-get install -y ${packages}\n`)
   process.exit(2)
 }
 

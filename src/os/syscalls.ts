@@ -23,6 +23,7 @@ const calls = lazy(() => ({
   ioctl: libc().func('int ioctl(int, unsigned long, int)'),
   mmap: libc().func('void* mmap(void*, size_t, int, int, int, int64_t)'),
   munmap: libc().func('int munmap(void*, size_t)'),
+  getrlimit: libc().func('int getrlimit(int, void*)'),
   statfs: libc().func('int statfs(const char*, void*)'),
   copyFileRange: libc().func('int64_t copy_file_range(int, void*, int, void*, size_t, unsigned int)'),
 }))
@@ -139,6 +140,14 @@ export function mapShared(fd: number, offset: number, length: number): SharedMap
     bytes: koffi.view(address, length) as ArrayBuffer,
     unmap: () => void calls().munmap(address, length),
   }
+}
+
+/** How many files this process may have open (its soft limit). */
+export function openFilesMax(): number {
+  const RLIMIT_NOFILE = 7
+  const limits = Buffer.alloc(16)
+  if (calls().getrlimit(RLIMIT_NOFILE, limits) !== 0) fail('getrlimit')
+  return Number(limits.readBigUInt64LE(0))
 }
 
 /** True when no more inotify watches may be added (fs.inotify.max_user_watches). */

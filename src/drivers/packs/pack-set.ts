@@ -6,14 +6,15 @@
 import type { Clock } from '../../os/clock.ts'
 import { describeSystemError, HotspareError, isSystemError } from '../../os/errors.ts'
 import type { FileStat, Storage } from '../../os/storage.ts'
+import { openFilesMax } from '../../os/syscalls.ts'
 import { displayPath, type EntryPath, entryPath } from '../../stream/entry.ts'
 import { viewDirectory } from './directory-view.ts'
 import { grownAfterSuccessor, replaced, truncated } from './faults.ts'
 import { Pack } from './pack.ts'
 import type { DirectoryView, Layout, Profile } from './profile.ts'
 
-/** Unfinished packs beyond this many are opened only as earlier ones are finished. */
-export const heldPacksMax = 256
+/** However many files the process may have open. */
+const heldPacksMax = 16_384
 const scanTriesMax = 200
 const scanRetryMs = 10
 
@@ -29,13 +30,23 @@ export class PackSet {
   readonly #clock: Clock
   readonly #root: string
   readonly #profile: Profile
+  /** Unfinished packs beyond this many are opened only as earlier ones are finished. */
+  readonly #heldMax: number
   readonly #packs = new Map<string, Pack>()
 
-  constructor(options: { storage: Storage; clock: Clock; root: string; profile: Profile }) {
+  constructor(options: {
+    storage: Storage
+    clock: Clock
+    root: string
+    profile: Profile
+    /** Half of the files that the process may have open, unless told otherwise. */
+    heldMax?: number
+  }) {
     this.#storage = options.storage
     this.#clock = options.clock
     this.#root = options.root
     this.#profile = options.profile
+    this.#heldMax = options.heldMax ?? Math.min(heldPacksMax, Math.floor(openFilesMax() / 2))
   }
 
   all(): Pack[] {
@@ -50,7 +61,9 @@ export class PackSet {
     this.#packs.delete(pack.path)
   }
 
-  /** Lists and opens until two listings in sequence agree. Finished packs are looked at only when `thorough`. */
+  /**
+   * Lists and opens until a second listing agrees (`isSettled`). Finished packs are looked at only when `thorough`.
+   */
   async scan(signal: AbortSignal, thorough: boolean): Promise<Scan | undefined> {
     for (let tries = 0; tries < scanTriesMax; tries++) {
       if (signal.aborted) return undefined
@@ -58,7 +71,7 @@ export class PackSet {
       const layout = await this.#profile.layout(view)
       if (layout !== undefined && (await this.#admit(layout, view))) {
         const again = await this.#profile.layout(await this.#view(name => view.entries.get(name)))
-        if (again !== undefined && sameNames(layout, again)) {
+        if (again !== undefined && this.#isSettled(layout, again)) {
           this.#markVanished(layout)
           return { view, layout, packs: this.#inOrder(layout) }
         }
@@ -77,6 +90,20 @@ export class PackSet {
     for (const pack of this.#packs.values()) await pack.release()
   }
 
+  /**
+   * A listing may miss a name that was made meanwhile, and show a later one. So a second one must show nothing new among
+   * those that the first one gave. What came after them is for the next look, and what went away is open: an engine
+   * that never rests is followed all the same. Where a manifest says what there is, both must agree.
+   */
+  #isSettled(layout: Layout, again: Layout): boolean {
+    if (!sameList(layout.trees, again.trees)) return false
+    if (this.#profile.vanished === 'drop') return sameList(layout.packs, again.packs)
+    const last = layout.packs.at(-1)
+    if (last === undefined) return again.packs.length === 0
+    const known = new Set(layout.packs)
+    return again.packs.every(name => known.has(name) || this.#profile.compare(name, last) > 0)
+  }
+
   #finishedStat(name: string): FileStat | undefined {
     const pack = this.#packs.get(name)
     return pack?.finished && !pack.vanished ? pack.stat : undefined
@@ -91,24 +118,26 @@ export class PackSet {
     }
   }
 
-  /** False when a name went away before it could be opened: the listing is stale. */
+  /** False when a name went away before it could be opened: the listing is stale. All others are opened nevertheless. */
   async #admit(layout: Layout, view: DirectoryView): Promise<boolean> {
     let held = this.all().filter(pack => pack.held).length
+    let isStale = false
     for (const name of layout.packs) {
       const stat = view.entries.get(name)!
-      let pack = this.#packs.get(name)
-      if (pack !== undefined) {
-        this.#compareLook(pack, stat)
-      } else {
-        pack = new Pack(this.#storage, this.#root, entryPath(name), stat)
-        if (held < heldPacksMax && !(await pack.hold())) return false
-        this.#packs.set(name, pack)
+      const known = this.#packs.get(name)
+      if (known !== undefined) this.#compareLook(known, stat)
+      const pack = known ?? new Pack(this.#storage, this.#root, entryPath(name), stat)
+      if (!pack.held && !pack.finished && held < this.#heldMax) {
+        if (!(await pack.hold())) {
+          isStale = true
+          continue
+        }
+        held++
       }
+      this.#packs.set(name, pack)
       pack.vanished = false
-      if (!pack.held && !pack.finished && held < heldPacksMax && !(await pack.hold())) return false
-      if (pack.held) held++
     }
-    return true
+    return !isStale
   }
 
   #compareLook(pack: Pack, stat: FileStat): void {
@@ -142,10 +171,6 @@ export function sourceMissing(root: string): HotspareError {
       details: { path: root },
     },
   )
-}
-
-function sameNames(a: Layout, b: Layout): boolean {
-  return sameList(a.packs, b.packs) && sameList(a.trees, b.trees)
 }
 
 function sameList(a: readonly string[], b: readonly string[]): boolean {

@@ -1,4 +1,8 @@
-/** `node pack-writer.ts DIRECTORY PACK_BYTES KEEP_MS`: writes numbered records at full speed until it is killed. */
+/**
+ * `node pack-writer.ts DIRECTORY PACK_BYTES KEEP_MS`: writes numbered records until it is killed: packs at full speed,
+ * with a rest between them, so that what it keeps for a time is not more than any disk can copy in that time. (Packs
+ * that are deleted sooner than a disk can take them are a gap, and no fault of a follower.)
+ */
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { encodeRecord, judgePacks, packName, packNumbers } from './pack-store.ts'
@@ -7,6 +11,7 @@ const [root, packBytesText, keepMsText] = process.argv.slice(2)
 if (root === undefined) throw new Error('usage: pack-writer.ts DIRECTORY PACK_BYTES KEEP_MS')
 const packBytes = Number(packBytesText)
 const keepMs = Number(keepMsText)
+const bytesPerSecondMax = 40_000_000
 
 fs.mkdirSync(root, { recursive: true })
 let number = judgePacks(root)
@@ -15,7 +20,12 @@ let pack = (numbers.at(-1) ?? 0) + 1
 let lowest = numbers[0] ?? pack
 const finishedMs = new Map<number, number>(numbers.map(one => [one, Date.now()]))
 
+const rest = new Int32Array(new SharedArrayBuffer(4))
+let dueMs = Date.now()
 for (let saidMs = 0; ; pack++) {
+  dueMs = Math.max(dueMs, Date.now() - 1000)
+  if (dueMs > Date.now()) Atomics.wait(rest, 0, 0, dueMs - Date.now())
+  dueMs += (packBytes / bytesPerSecondMax) * 1000
   const fd = fs.openSync(join(root, packName(pack)), 'ax')
   for (let bytes = 0; bytes < packBytes; ) {
     const record = encodeRecord(number + 1)
