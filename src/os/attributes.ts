@@ -1,36 +1,20 @@
 /** A file's metadata through the system calls that Node.js lacks. None of them follows a symbolic link. */
-import koffi from 'koffi'
-import { HotspareError } from './errors.ts'
+import { errno, fail as failed, lastErrno, lazy, libc } from './libc.ts'
 import type { NativePath } from './storage.ts'
 
 const names = 'void*'
-let loaded: ReturnType<typeof load> | undefined
+const calls = lazy(() => ({
+  utimensat: libc().func(`int utimensat(int, ${names}, ${names}, int)`),
+  listxattr: libc().func(`int64_t llistxattr(${names}, ${names}, size_t)`),
+  getxattr: libc().func(`int64_t lgetxattr(${names}, ${names}, ${names}, size_t)`),
+  setxattr: libc().func(`int lsetxattr(${names}, ${names}, ${names}, size_t, int)`),
+  removexattr: libc().func(`int lremovexattr(${names}, ${names})`),
+}))
 
-function load() {
-  if (process.platform !== 'linux') {
-    throw new HotspareError('unsupported', `hotspare runs on Linux; this is ${process.platform}.`)
-  }
-  const libc = koffi.load(null)
-  return {
-    utimensat: libc.func(`int utimensat(int, ${names}, ${names}, int)`),
-    listxattr: libc.func(`int64_t llistxattr(${names}, ${names}, size_t)`),
-    getxattr: libc.func(`int64_t lgetxattr(${names}, ${names}, ${names}, size_t)`),
-    setxattr: libc.func(`int lsetxattr(${names}, ${names}, ${names}, size_t, int)`),
-    removexattr: libc.func(`int lremovexattr(${names}, ${names})`),
-  }
-}
-
-function calls(): ReturnType<typeof load> {
-  loaded ??= load()
-  return loaded
-}
-
-const { ENODATA, EOPNOTSUPP, ERANGE } = koffi.os.errno as Record<string, number>
+const { ENODATA, EOPNOTSUPP, ERANGE } = errno as Record<string, number>
 
 function fail(call: string, path: NativePath): never {
-  const number = koffi.errno()
-  const code = Object.entries(koffi.os.errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`
-  throw Object.assign(new Error(`${call}: ${code}, '${path}'`), { code, syscall: call })
+  return failed(call, `${path}`)
 }
 
 function terminated(text: NativePath): Buffer {
@@ -57,8 +41,8 @@ export function listXattrs(path: NativePath): string[] {
     const list = Buffer.alloc(bytes)
     const length = Number(calls().listxattr(terminated(path), list, bytes))
     if (length >= 0) return list.toString('latin1', 0, length).split('\0').slice(0, -1)
-    if (koffi.errno() === EOPNOTSUPP) return []
-    if (koffi.errno() !== ERANGE) fail('llistxattr', path)
+    if (lastErrno() === EOPNOTSUPP) return []
+    if (lastErrno() !== ERANGE) fail('llistxattr', path)
   }
 }
 
@@ -69,8 +53,8 @@ export function getXattr(path: NativePath, name: string): Buffer | undefined {
     const value = Buffer.alloc(bytes)
     const length = Number(calls().getxattr(terminated(path), nameBytes, value, bytes))
     if (length >= 0) return value.subarray(0, length)
-    if (koffi.errno() === ENODATA) return undefined
-    if (koffi.errno() !== ERANGE) fail('lgetxattr', path)
+    if (lastErrno() === ENODATA) return undefined
+    if (lastErrno() !== ERANGE) fail('lgetxattr', path)
   }
 }
 
@@ -83,6 +67,6 @@ export function setXattr(path: NativePath, name: string, value: Uint8Array): voi
 /** Removes an attribute; resolves when there is none. */
 export function removeXattr(path: NativePath, name: string): void {
   const nameBytes = Buffer.from(`${name}\0`, 'latin1')
-  if (calls().removexattr(terminated(path), nameBytes) !== 0 && koffi.errno() !== ENODATA)
+  if (calls().removexattr(terminated(path), nameBytes) !== 0 && lastErrno() !== ENODATA)
     fail('lremovexattr', path)
 }

@@ -3,14 +3,7 @@
  * Each returns or throws as its wrapper says; none is called before it is first needed.
  */
 import koffi from 'koffi'
-import { HotspareError } from './errors.ts'
-
-const libc = lazy(() => {
-  if (process.platform !== 'linux') {
-    throw new HotspareError('unsupported', `hotspare runs on Linux; this is ${process.platform}.`)
-  }
-  return koffi.load(null)
-})
+import { errno, fail, lazy, libc } from './libc.ts'
 
 const calls = lazy(() => ({
   flock: libc().func('int flock(int, int)'),
@@ -28,16 +21,10 @@ const calls = lazy(() => ({
   copyFileRange: libc().func('int64_t copy_file_range(int, void*, int, void*, size_t, unsigned int)'),
 }))
 
-const { EACCES, EWOULDBLOCK, EINTR, EXDEV, EOPNOTSUPP, EINVAL, ENOTTY, ENOSPC } = koffi.os.errno as Record<
+const { EACCES, EWOULDBLOCK, EINTR, EXDEV, EOPNOTSUPP, EINVAL, ENOTTY, ENOSPC } = errno as Record<
   string,
   number
 >
-
-function fail(call: string): never {
-  const number = koffi.errno()
-  const name = Object.entries(koffi.os.errno).find(([, value]) => value === number)?.[0] ?? `errno ${number}`
-  throw Object.assign(new Error(`${call}: ${name}`), { code: name, errno: number, syscall: call })
-}
 
 /** True when the lock was taken, false when another open file holds it against us. */
 export function tryFlock(fd: number, mode: 'shared' | 'exclusive'): boolean {
@@ -153,12 +140,4 @@ export function openFilesMax(): number {
 /** True when no more inotify watches may be added (fs.inotify.max_user_watches). */
 export function isWatchLimit(error: unknown): boolean {
   return error instanceof Error && (error as NodeJS.ErrnoException).errno === ENOSPC
-}
-
-function lazy<T>(make: () => T): () => T {
-  let value: T | undefined
-  return () => {
-    value ??= make()
-    return value
-  }
 }
