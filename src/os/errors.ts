@@ -31,6 +31,14 @@ export const errorCodes = {
   'target-invalid': { exit: 7, meaning: 'the copy did not pass its check' },
   'state-damaged': { exit: 7, meaning: "the copy's state is damaged" },
   'state-version': { exit: 7, meaning: "the copy's state was written by another version" },
+  // the maintenance window of a mirror
+  'enter-failed': { exit: 12, meaning: 'maintenance mode could not be entered; it was left again' },
+  'mode-off': { exit: 13, meaning: 'maintenance mode is off where it must be on; nothing was taken' },
+  'mode-unknown': { exit: 13, meaning: 'it cannot be told whether maintenance mode is on' },
+  'leave-failed': { exit: 14, meaning: 'MAINTENANCE MODE MAY STILL BE ON: it could not be left' },
+  'hold-exceeded': { exit: 15, meaning: 'maintenance mode was on for as long as is allowed, and was left' },
+  'never-still': { exit: 16, meaning: 'the source was written to all through the maintenance window' },
+  'window-busy': { exit: 4, meaning: 'another mirror holds the same application in maintenance mode' },
   // the machine
   'permission-denied': { exit: 8, meaning: 'no permission' },
   'disk-full': { exit: 9, meaning: 'no space or quota left' },
