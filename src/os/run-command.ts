@@ -10,9 +10,9 @@ import { userInfo } from 'node:os'
 export interface Command {
   /** A text for `sh -c`, or a program with its arguments. */
   readonly run: string | readonly string[]
-  readonly directory?: string
+  readonly directory?: string | undefined
   /** Another user: by `runuser` when we are root, else by `sudo -n`. */
-  readonly user?: string
+  readonly user?: string | undefined
 }
 
 export type CommandEnd =
