@@ -11,6 +11,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 import { assert, HotspareError, isSystemError } from '../../os/errors.ts'
 import { lockRange, unlockRange } from '../../os/syscalls.ts'
+import { type Checkpoint, Checkpointer, checkpointOf } from './checkpointer.ts'
 import { type DatabaseHeader, databaseHeaderBytes, parseDatabaseHeader } from './database-header.ts'
 import { openShared, type SharedDescriptor } from './descriptors.ts'
 import { isBusy, openDatabase, resultCode, sqliteCode } from './engine.ts'
@@ -19,6 +20,10 @@ import { WalIndex, type WalIndexHeader } from './wal-index.ts'
 /** The `-shm` bytes that carry the five read locks (WAL_READ_LOCK(0..4) in wal.c). */
 const readLocksOffset = 123
 const readLocksCount = 5
+/** The byte that carries the lock of a checkpoint (WAL_CKPT_LOCK). */
+const checkpointLockOffset = 121
+/** A writer whose checkpoint has nothing to move holds that lock for a microsecond. */
+const checkpointLockTries = 50
 const indexTriesMax = 200
 
 const readAsync = promisify(read)
@@ -30,14 +35,6 @@ interface Reader {
   readonly touch: StatementSync
 }
 
-export interface Checkpoint {
-  readonly frames: number
-  /** All of the log is in the database file now. */
-  readonly complete: boolean
-  /** False when another process was at it. */
-  readonly done: boolean
-}
-
 export class LiveDatabase {
   readonly path: string
   /** The engine names its side files after the file that a symbolic link leads to. */
@@ -47,9 +44,10 @@ export class LiveDatabase {
   readonly #readers: readonly [Reader, Reader]
   readonly #keeper: DatabaseSync
   /** For a checkpoint while the keeper holds the write lock. */
-  readonly #checkpointer: DatabaseSync
+  readonly #other: DatabaseSync
   readonly #checkpoint: StatementSync
   readonly #otherCheckpoint: StatementSync
+  readonly #checkpointer: Checkpointer
   #walFd: number | undefined
   #shm: SharedDescriptor | undefined
   #index: WalIndex | undefined
@@ -69,7 +67,8 @@ export class LiveDatabase {
     this.#keeper = databases[2]
     this.#checkpoint = this.#keeper.prepare('PRAGMA wal_checkpoint(PASSIVE)')
     this.#otherCheckpoint = databases[3].prepare('PRAGMA wal_checkpoint(PASSIVE)')
-    this.#checkpointer = databases[3]
+    this.#other = databases[3]
+    this.#checkpointer = new Checkpointer(path)
   }
 
   /** The database exists. Throws the engine's own error when it can't be opened. */
@@ -216,12 +215,48 @@ export class LiveDatabase {
 
   /** Moves what readers allow from the log into the database file, without waiting for anybody or blocking writers. */
   checkpoint(): Checkpoint {
-    const row = this.#checkpoint.get() as { busy: number; log: number; checkpointed: number }
-    return {
-      frames: row.log,
-      complete: row.log >= 0 && row.log === row.checkpointed,
-      done: row.busy === 0 && row.log >= 0,
+    return checkpointOf(this.#checkpoint.get() as { busy: number; log: number; checkpointed: number })
+  }
+
+  /**
+   * Ends the older read, and has what is to be moved into the database file then moved by a thread; none is at it.
+   * No writer's checkpoint gets in between: it would be the one to move all that, within its commit.
+   */
+  beginCheckpoint(): void {
+    const { fd } = this.#shmFile()
+    if (!this.#othersInProcess()) {
+      for (let tries = 0; tries < checkpointLockTries; tries++)
+        if (lockRange(fd, checkpointLockOffset, 1)) break
     }
+    this.endOlderReads()
+    // the engine lets go of the lock when its checkpoint ends: the lock is this process's
+    this.#checkpointer.begin()
+  }
+
+  get isCheckpointing(): boolean {
+    return this.#checkpointer.isRunning
+  }
+
+  /** Sleeps while the checkpoint that was begun runs, for at most so long. */
+  pauseForCheckpoint(msMax: number): void {
+    this.#checkpointer.pause(msMax)
+  }
+
+  /** How the checkpoint that was begun has ended, once; undefined while it runs, or when none was begun. */
+  takeCheckpoint(): Checkpoint | undefined {
+    try {
+      const taken = this.#checkpointer.take()
+      if (taken?.done === false) this.#unlockCheckpoint()
+      return taken
+    } catch (error) {
+      this.#unlockCheckpoint()
+      throw error
+    }
+  }
+
+  /** The engine has done it, unless it never came to it. */
+  #unlockCheckpoint(): void {
+    if (!this.#othersInProcess()) unlockRange(this.#shmFile().fd, checkpointLockOffset, 1)
   }
 
   /**
@@ -289,10 +324,11 @@ export class LiveDatabase {
   /** All connections first, then the descriptors: the order keeps other connections' locks of this process. */
   close(): void {
     this.endReads()
+    this.#checkpointer.close()
     this.#index?.close()
     for (const reader of this.#readers) reader.database.close()
     this.#keeper.close()
-    this.#checkpointer.close()
+    this.#other.close()
     this.#shm?.release()
     this.#file.release()
     if (this.#walFd !== undefined) closeSync(this.#walFd)
@@ -337,7 +373,8 @@ export class LiveDatabase {
 
   /** True when this process has connections to the database beside ours. */
   #othersInProcess(): boolean {
-    const ours = this.#readers.length + 3 // the readers, the keeper, the checkpointer, and the descriptor for reading pages
+    // the readers, the keeper, the other, the checkpointer's, and the descriptor for reading pages
+    const ours = this.#readers.length + 3 + this.#checkpointer.connections
     let open = 0
     for (const name of readdirSync('/proc/self/fd')) {
       const stat = statSync(`/proc/self/fd/${name}`, { bigint: true, throwIfNoEntry: false })

@@ -71,6 +71,7 @@ class Applier {
   }
 }
 
+/** A reader's last line and status. */
 async function endOf(reader: ChildProcess): Promise<{ text: string; status: number | null }> {
   let text = ''
   reader.stdout!.on('data', data => {
@@ -79,7 +80,7 @@ async function endOf(reader: ChildProcess): Promise<{ text: string; status: numb
   const closed = once(reader, 'close')
   reader.kill('SIGTERM')
   const [status] = await closed
-  return { text, status }
+  return { text: text.trim().split('\n').at(-1)!, status }
 }
 
 for (const withReader of [false, true]) {
@@ -92,7 +93,10 @@ for (const withReader of [false, true]) {
     for (let kill = 0; kill < kills; kill++) {
       const applier = new Applier(dir.at, seed + kill)
       await applier.started()
-      if (withReader) reader ??= child('copy-reader.ts', copy, 'keep')
+      if (withReader && reader === undefined) {
+        reader = child('copy-reader.ts', copy, 'keep')
+        await once(createInterface({ input: reader.stdout! }), 'line')
+      }
       await delay(random() * 300)
       await applier.kill()
       await inspectAfterCrash(dir.at, applier.durable, random, kill)

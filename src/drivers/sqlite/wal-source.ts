@@ -30,12 +30,16 @@ import { WalTail, type WalWindow } from './wal-tail.ts'
 const boundedCommitBytes = 64 * 1024 * 1024
 /** The log's growth after which what is in it is moved into the database file. */
 const checkpointBytes = 4 * 1024 * 1024
-/** For so long a moment is looked for in which nobody is inside a transaction: briefly, and near the limit longer. */
 /** How often the log's index is looked at again while somebody writes it. */
 const indexTriesMax = 50
 /** Stepping aside is not done more often than this. */
 export const stepMs = 2
+/** For so long a moment is looked for in which nobody is inside a transaction: briefly, and near the limit longer. */
 const patienceMs = { early: 2, late: 20 }
+/** While a checkpoint runs in its thread, the log is looked at this often. */
+const checkpointLookMs = 0.5
+/** So many checkpoints, each of what was written during the one before, until little is left for a pause. */
+const approachesMax = 4
 /** For so long the log stays over its limit before writers are made to wait by their own lock. */
 const forceAfterMs = 1000
 /** Writers are not held while more than this is read and moved. */
@@ -64,6 +68,10 @@ export class WalSource {
   #pages = 0
   #last: Position | undefined
   #checkpointedBytes = 0
+  /** The log's size when the checkpoint that runs in its thread was begun. */
+  #checkpointingBytes = 0
+  /** With the end of the older of two reads a checkpoint is to begin. */
+  #movesNext = false
   #relieveNow = false
   #fullSinceMs: number | undefined
   #steppedAtMs = 0
@@ -264,7 +272,7 @@ export class WalSource {
     if (!this.#complete) return pages
     this.#settled = true
     this.#rotateAtFrame = undefined
-    this.#live.endOlderReads()
+    this.#endOlderRead()
     return pages
   }
 
@@ -309,15 +317,37 @@ export class WalSource {
     if (this.#rotateAtFrame !== undefined) {
       if (tail.place.frame < this.#rotateAtFrame) return
       this.#rotateAtFrame = undefined
-      this.#live.endOlderReads()
+      this.#endOlderRead()
     } else if (this.#settled && tail.bytes - this.#checkpointedBytes >= 4 * checkpointBytes) {
+      this.#noteCheckpoint()
+      if (this.#live.isCheckpointing) return
       if (!this.#live.overlaps) this.#live.beginRead()
-      const { frames, done } = this.#live.checkpoint()
-      if (done) {
-        this.#checkpointedBytes = tail.bytes
-        this.#rotateAtFrame = frames
-      }
+      this.#movesNext = true
+      this.#rotateAtFrame = this.#lastFrame(tail)
     }
+  }
+
+  /**
+   * Of two overlapping reads ends the older. When the log is long enough for writers to attempt checkpoints by
+   * themselves, at each commit, ours begins with it, so that they find nothing to move.
+   */
+  #endOlderRead(): void {
+    if (!this.#live.overlaps) return
+    const begins =
+      this.#movesNext && this.#uncheckpointedBytes >= pauseBytesMax && !this.#live.isCheckpointing
+    this.#movesNext = false
+    if (!begins) {
+      this.#live.endOlderReads()
+      return
+    }
+    this.#noteCheckpoint()
+    this.#checkpointingBytes = this.#tail?.bytes ?? 0
+    this.#live.beginCheckpoint()
+  }
+
+  /** Takes note of a checkpoint that has ended in its thread. */
+  #noteCheckpoint(): void {
+    if (this.#live.takeCheckpoint()?.done) this.#checkpointedBytes = this.#checkpointingBytes
   }
 
   *#transaction(window: WalWindow): Generator<Entry> {
@@ -379,6 +409,7 @@ export class WalSource {
     }
     this.#tail = next
     this.#checkpointedBytes = 0
+    this.#checkpointingBytes = 0
     this.#rotateAtFrame = undefined
     return true
   }
@@ -402,16 +433,22 @@ export class WalSource {
    * pause of the writers, or near its limit by making one.
    */
   *#relieve(seen?: PageSet): Generator<Entry, number | undefined> {
+    this.#noteCheckpoint()
     const bytes = this.#tail?.bytes ?? 0
-    const growthBytes = bytes - this.#checkpointedBytes
     const limitBytes = this.#options.walBytesMax
     const large = bytes >= limitBytes / 4
     const enough = this.#relieveNow
       ? this.unsettled
-      : growthBytes >= (large ? checkpointBytes / 4 : checkpointBytes)
-    this.#relieveNow = false
+      : this.#uncheckpointedBytes >= (large ? checkpointBytes / 4 : checkpointBytes)
     if (!enough) return undefined
-    let pages = yield* this.#rotate(seen)
+    this.#relieveNow = false
+    let pages: number | undefined
+    for (let approach = 1; approach <= approachesMax; approach++) {
+      this.#movesNext = true
+      pages = (yield* this.#rotate(seen)) ?? pages
+      pages = (yield* this.#drainWhileCheckpointing(seen)) ?? pages
+      if (!large || this.#uncheckpointedBytes <= pauseBytesMax) break
+    }
     const { complete, done } = this.#live.checkpoint()
     if (done) this.#checkpointedBytes = this.#tail?.bytes ?? 0
     const place = this.#tail?.place
@@ -421,6 +458,21 @@ export class WalSource {
     if (large && !quiet && !this.#live.overlaps)
       pages = (yield* this.#pause(bytes / limitBytes, seen)) ?? pages
     return pages
+  }
+
+  *#drainWhileCheckpointing(seen?: PageSet): Generator<Entry, number | undefined> {
+    let pages: number | undefined
+    while (this.#live.isCheckpointing) {
+      const before = this.#tail?.place.frame
+      pages = (yield* this.#drainWindows(seen)) ?? pages
+      if (this.#tail?.place.frame === before) this.#live.pauseForCheckpoint(checkpointLookMs)
+    }
+    this.#noteCheckpoint()
+    return pages
+  }
+
+  get #uncheckpointedBytes(): number {
+    return (this.#tail?.bytes ?? 0) - this.#checkpointedBytes
   }
 
   /** Begins a newer read transaction, takes all up to its snapshot, and ends the older one. */

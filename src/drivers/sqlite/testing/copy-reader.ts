@@ -1,7 +1,7 @@
 /**
  * A process for tests: reads a copy again and again until it is told to end by SIGTERM, and checks in each read
  * transaction that the sum is right, that time doesn't go back, and now and then the whole database. Ends with status
- * 1 and a message at the first fault. Arguments: the copy, how it opens it (`keep` or `reopen`), and `cycle` when
+ * 1 and a message at the first fault. Says `reading` after the first read. Arguments: the copy, how it opens it (`keep` or `reopen`), and `cycle` when
  * the transactions begin anew now and then.
  */
 import { DatabaseSync } from 'node:sqlite'
@@ -27,7 +27,8 @@ while (!ending) {
   if (number < last && cycle === undefined) fail(`commit ${number} was read after ${last}`)
   if (again.number !== number) fail(`commit ${number} became ${again.number} within a transaction`)
   if (typeof fillers.bytes !== 'number' && fillers.bytes !== null) fail('no sum')
-  if (++reads % 20 === 0) {
+  if (++reads === 1) console.log('reading')
+  if (reads % 20 === 0) {
     const check = database.prepare('PRAGMA integrity_check').get() as { integrity_check: string }
     if (check.integrity_check !== 'ok') fail(`integrity_check: ${check.integrity_check} at ${number}`)
   }
