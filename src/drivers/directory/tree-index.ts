@@ -1,0 +1,385 @@
+/**
+ * The packed record of a tree: a block for each directory (`TreeBlock`), in one file that is loaded without parsing.
+ *
+ * The file is a sequence of numbered groups, each counting as a whole or not at all. A group has a header of its owner's
+ * (a position, say) and, for each directory that changed since the group before, its whole new block, or that it is gone.
+ * When the file has grown to several times what it says, it is written anew under another name and takes its own by a
+ * rename. Who wants durability says so with each group.
+ *
+ *     offset  bytes
+ *          0      8  'hsTREE01'
+ *          8      4  number of the group, from 1
+ *         12      4  bytes of the owner's header
+ *         16      4  directories in its table
+ *         20      4  bytes of the table
+ *         24      8  bytes of the whole group
+ *         32      8  xxh64 of all behind this head
+ *         40      8  xxh64 of these 40 bytes
+ *         48         owner's header, table, zeros up to 8; blocks, each at a multiple of 8
+ *
+ *     a row of the table: 8 bytes where the block begins from the group's start, 8 bytes its length (0: gone), 4 bytes
+ *     length of the path, the path in latin1
+ *
+ * A crash leaves at most a torn last group, which then counts as not written. Damage before a later group is named.
+ */
+import fs from 'node:fs'
+import { Xxh64, xxh64 } from '@node-rs/xxhash'
+import { HotspareError, isSystemError } from '../../os/errors.ts'
+import type { Signature } from './tree-block.ts'
+import { TreeBlock } from './tree-block.ts'
+
+const magic = Buffer.from('hsTREE01', 'latin1')
+const headBytes = 48
+const readBytesMax = 512 * 1024 * 1024
+/** The file may grow to this, and to so many times the size of what it says. */
+const fileBytesMin = 4 * 1024 * 1024
+const growthMax = 3
+
+/** Directories by path (latin1; '' is the root). */
+export class TreeIndex {
+  readonly directories = new Map<string, TreeBlock>()
+
+  /** The entry of a path, which is not the root's. */
+  find(path: string): { readonly block: TreeBlock; readonly i: number } | undefined {
+    const cut = path.lastIndexOf('/')
+    const block = this.directories.get(cut < 0 ? '' : path.slice(0, cut))
+    if (block === undefined) return undefined
+    const i = block.findName(cut < 0 ? path : path.slice(cut + 1))
+    return i < 0 ? undefined : { block, i }
+  }
+
+  signature(path: string): Signature | undefined {
+    const found = this.find(path)
+    return found?.block.signature(found.i)
+  }
+
+  /** The paths of a directory and of all directories below it. */
+  subtree(path: string): string[] {
+    if (path === '') return [...this.directories.keys()]
+    const prefix = `${path}/`
+    return [...this.directories.keys()].filter(one => one === path || one.startsWith(prefix))
+  }
+
+  get entries(): number {
+    let count = 0
+    for (const block of this.directories.values()) count += block.count
+    return count
+  }
+
+  get bytes(): number {
+    let bytes = 0
+    for (const [path, block] of this.directories) bytes += block.bytes.length + path.length + 32
+    return bytes
+  }
+}
+
+export type TreeChange = readonly [path: string, block: TreeBlock | undefined]
+
+export interface LoadedGroup {
+  readonly number: number
+  readonly header: Buffer
+  readonly start: number
+  readonly end: number
+}
+
+export interface LoadedTree {
+  readonly index: TreeIndex
+  /** The last group that was taken. */
+  readonly group: LoadedGroup
+}
+
+/**
+ * Reads a tree's file; undefined when there is none, or no group of it is wanted. With `wanted`, the last group that it
+ * accepts is where the reading ends. Throws `state-damaged`.
+ */
+export function loadTree(path: string, wanted?: (header: Buffer) => boolean): LoadedTree | undefined {
+  const bytes = readShared(path)
+  if (bytes === undefined) return undefined
+  const groups = readGroups(bytes, path)
+  let last = groups.length - 1
+  if (wanted !== undefined) while (last >= 0 && !wanted((groups[last] as Group).header)) last--
+  const group = groups[last]
+  if (group === undefined) return undefined
+  const index = new TreeIndex()
+  for (const each of groups.slice(0, last + 1)) applyTable(bytes, each, index)
+  return { index, group }
+}
+
+interface Group extends LoadedGroup {
+  readonly table: Buffer
+  readonly rows: number
+}
+
+function readShared(path: string): Buffer | undefined {
+  let fd: number
+  try {
+    fd = fs.openSync(path, 'r')
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) return undefined
+    throw error
+  }
+  try {
+    const size = fs.fstatSync(fd).size
+    const bytes = Buffer.from(new SharedArrayBuffer(Math.max(size, 8)))
+    let done = 0
+    while (done < size) {
+      const length = fs.readSync(fd, bytes, done, Math.min(size - done, readBytesMax), done)
+      if (length === 0) break
+      done += length
+    }
+    return bytes.subarray(0, done)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+function readGroups(bytes: Buffer, path: string): Group[] {
+  const groups: Group[] = []
+  let at = 0
+  while (at < bytes.length) {
+    const group = readGroup(bytes, at)
+    if (group === undefined || group.number !== groups.length + 1) {
+      if (laterGroup(bytes, at, groups.length + 1)) throw damaged(path, at)
+      break
+    }
+    groups.push(group)
+    at = group.end
+  }
+  return groups
+}
+
+/** Where a group begins, its length; undefined when no head stands there. */
+function readHead(bytes: Buffer, at: number): { number: number; length: number } | undefined {
+  if (at + headBytes > bytes.length || bytes.compare(magic, 0, 8, at, at + 8) !== 0) return undefined
+  if (xxh64(bytes.subarray(at, at + 40)) !== bytes.readBigUInt64LE(at + 40)) return undefined
+  return { number: bytes.readUInt32LE(at + 8), length: Number(bytes.readBigUInt64LE(at + 24)) }
+}
+
+function readGroup(bytes: Buffer, at: number): Group | undefined {
+  const head = readHead(bytes, at)
+  if (head === undefined) return undefined
+  const end = at + head.length
+  if (end > bytes.length || head.length < headBytes) return undefined
+  if (xxh64(bytes.subarray(at + headBytes, end)) !== bytes.readBigUInt64LE(at + 32)) return undefined
+  const headerEnd = at + headBytes + bytes.readUInt32LE(at + 12)
+  return {
+    number: head.number,
+    start: at,
+    end,
+    header: Buffer.from(bytes.subarray(at + headBytes, headerEnd)),
+    rows: bytes.readUInt32LE(at + 16),
+    table: bytes.subarray(headerEnd, headerEnd + bytes.readUInt32LE(at + 20)),
+  }
+}
+
+/** True when a whole group that comes later stands behind a place: then what is there is damage, and no torn end. */
+function laterGroup(bytes: Buffer, at: number, number: number): boolean {
+  for (let from = at + 1; ; ) {
+    const found = bytes.indexOf(magic, from)
+    if (found < 0) return false
+    const group = found % 8 === 0 ? readGroup(bytes, found) : undefined
+    if (group !== undefined && group.number > number) return true
+    from = found + 1
+  }
+}
+
+function damaged(path: string, offset: number): HotspareError {
+  return new HotspareError(
+    'state-damaged',
+    `${path} is damaged at offset ${offset}: what stands there is not what was written.`,
+    { details: { path, offset } },
+  )
+}
+
+function applyTable(bytes: Buffer, group: Group, index: TreeIndex): void {
+  const { table } = group
+  let at = 0
+  for (let row = 0; row < group.rows; row++) {
+    const start = group.start + Number(table.readBigUInt64LE(at))
+    const length = Number(table.readBigUInt64LE(at + 8))
+    const pathLength = table.readUInt32LE(at + 16)
+    at += 20
+    const path = table.toString('latin1', at, at + pathLength)
+    at += pathLength
+    if (length === 0) index.directories.delete(path)
+    else index.directories.set(path, new TreeBlock(bytes.subarray(start, start + length)))
+  }
+}
+
+const filler = Buffer.alloc(8)
+
+function encodeGroup(number: number, header: Uint8Array, changes: readonly TreeChange[]): Uint8Array[] {
+  let tableBytes = 0
+  for (const [path] of changes) tableBytes += 20 + path.length
+  const table = Buffer.allocUnsafe(tableBytes)
+  const pieces: Uint8Array[] = []
+  let length = headBytes + header.length + tableBytes
+  const pad = (): void => {
+    const missing = (8 - (length % 8)) % 8
+    if (missing > 0) pieces.push(filler.subarray(0, missing))
+    length += missing
+  }
+  pad()
+  let at = 0
+  for (const [path, block] of changes) {
+    table.writeBigUInt64LE(BigInt(block === undefined ? 0 : length), at)
+    table.writeBigUInt64LE(BigInt(block?.bytes.length ?? 0), at + 8)
+    table.writeUInt32LE(path.length, at + 16)
+    table.write(path, at + 20, 'latin1')
+    at += 20 + path.length
+    if (block === undefined) continue
+    pieces.push(block.bytes)
+    length += block.bytes.length
+    pad()
+  }
+  const head = Buffer.alloc(headBytes)
+  magic.copy(head)
+  head.writeUInt32LE(number, 8)
+  head.writeUInt32LE(header.length, 12)
+  head.writeUInt32LE(changes.length, 16)
+  head.writeUInt32LE(tableBytes, 20)
+  head.writeBigUInt64LE(BigInt(length), 24)
+  const sum = new Xxh64()
+  const body = [header, table, ...pieces]
+  for (const piece of body) if (piece.length > 0) sum.update(piece)
+  head.writeBigUInt64LE(sum.digest(), 32)
+  head.writeBigUInt64LE(xxh64(head.subarray(0, 40)), 40)
+  return [head, ...body]
+}
+
+/** Small pieces are gathered, so that a group of many directories is not as many writes. */
+const gatherBytes = 1024 * 1024
+
+function writePieces(fd: number, pieces: readonly Uint8Array[], offset: number): number {
+  let at = offset
+  const gathered = Buffer.allocUnsafe(gatherBytes)
+  let held = 0
+  const write = (bytes: Uint8Array): void => {
+    for (let done = 0; done < bytes.length; )
+      done += fs.writeSync(fd, bytes, done, Math.min(bytes.length - done, readBytesMax), at + done)
+    at += bytes.length
+  }
+  for (const piece of pieces) {
+    if (held + piece.length > gatherBytes) {
+      write(gathered.subarray(0, held))
+      held = 0
+    }
+    if (piece.length >= gatherBytes) write(piece)
+    else {
+      gathered.set(piece, held)
+      held += piece.length
+    }
+  }
+  write(gathered.subarray(0, held))
+  return at
+}
+
+export interface TreeFileOptions {
+  /** Groups are durable when `append` and `rewrite` return. */
+  readonly durable: boolean
+}
+
+/** Writes a tree's file. */
+export class TreeFile {
+  readonly #path: string
+  readonly #durable: boolean
+  #fd: number
+  #end: number
+  #groups: number
+
+  private constructor(path: string, durable: boolean, fd: number, end: number, groups: number) {
+    this.#path = path
+    this.#durable = durable
+    this.#fd = fd
+    this.#end = end
+    this.#groups = groups
+  }
+
+  /** Goes on behind a group that was loaded; what follows it in the file is cut off. */
+  static open(path: string, group: LoadedGroup, options: TreeFileOptions): TreeFile {
+    const fd = fs.openSync(path, 'r+')
+    try {
+      if (fs.fstatSync(fd).size > group.end) fs.ftruncateSync(fd, group.end)
+      if (options.durable) writeAgain(fd, group)
+      return new TreeFile(path, options.durable, fd, group.end, group.number)
+    } catch (error) {
+      fs.closeSync(fd)
+      throw error
+    }
+  }
+
+  /** Begins a file that says just this, in place of any there was. */
+  static create(path: string, header: Uint8Array, index: TreeIndex, options: TreeFileOptions): TreeFile {
+    const { fd, end } = writeAnew(path, header, index, options.durable)
+    return new TreeFile(path, options.durable, fd, end, 1)
+  }
+
+  /** After a failure the file must be closed and loaded again. */
+  append(header: Uint8Array, changes: readonly TreeChange[]): void {
+    const end = writePieces(this.#fd, encodeGroup(this.#groups + 1, header, changes), this.#end)
+    if (this.#durable) fs.fdatasyncSync(this.#fd)
+    this.#end = end
+    this.#groups++
+  }
+
+  /** Time to write it anew, for a tree of so many bytes. */
+  isLarge(liveBytes: number): boolean {
+    return this.#end > Math.max(fileBytesMin, liveBytes * growthMax)
+  }
+
+  rewrite(header: Uint8Array, index: TreeIndex): void {
+    const { fd, end } = writeAnew(this.#path, header, index, this.#durable)
+    fs.closeSync(this.#fd)
+    this.#fd = fd
+    this.#end = end
+    this.#groups = 1
+  }
+
+  close(): void {
+    fs.closeSync(this.#fd)
+  }
+}
+
+/**
+ * Makes durable what may have been left unsynced, before anything is built on it. A sync alone would not do: after one
+ * that failed the bytes can be read and yet count as written.
+ */
+function writeAgain(fd: number, group: LoadedGroup): void {
+  const bytes = Buffer.allocUnsafe(Math.min(group.end - group.start, gatherBytes))
+  for (let at = group.start; at < group.end; ) {
+    const length = fs.readSync(fd, bytes, 0, Math.min(bytes.length, group.end - at), at)
+    writePieces(fd, [bytes.subarray(0, length)], at)
+    at += length
+  }
+  fs.fsyncSync(fd)
+}
+
+function writeAnew(
+  path: string,
+  header: Uint8Array,
+  index: TreeIndex,
+  durable: boolean,
+): { fd: number; end: number } {
+  const temporary = `${path}.tmp`
+  fs.rmSync(temporary, { force: true })
+  const fd = fs.openSync(temporary, 'wx+', 0o600)
+  try {
+    const end = writePieces(fd, encodeGroup(1, header, [...index.directories]), 0)
+    if (durable) fs.fsyncSync(fd)
+    fs.renameSync(temporary, path)
+    if (durable) syncParent(path)
+    return { fd, end }
+  } catch (error) {
+    fs.closeSync(fd)
+    throw error
+  }
+}
+
+function syncParent(path: string): void {
+  const directory = fs.openSync(path.slice(0, path.lastIndexOf('/')) || '/', 'r')
+  try {
+    fs.fsyncSync(directory)
+  } finally {
+    fs.closeSync(directory)
+  }
+}
