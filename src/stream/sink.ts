@@ -12,11 +12,20 @@ export interface InventoryFile {
   digests(firstBlock: number, count: number): Promise<Uint8Array>
 }
 
+/** What a sink has that is no file's content. */
+export interface InventoryNode {
+  readonly path: EntryPath
+  /** hardlink: a further name of a file, which `files` gives under its first name. */
+  readonly kind: 'directory' | 'symlink' | 'hardlink' | 'other'
+}
+
 /** What a sink has of a store at its last durable commit. */
 export interface Inventory {
   /** In ascending order of path bytes. */
   files(): AsyncIterable<InventoryFile>
   file(path: EntryPath): Promise<InventoryFile | undefined>
+  /** In ascending order of path bytes; absent where a sink keeps nothing but files. */
+  others?(): AsyncIterable<InventoryNode>
 }
 
 /**
