@@ -1,14 +1,12 @@
-/** The driver for directories of append-only files: wiring of the source to the replica of files, and to the checks. */
+/**
+ * The driver for directories of append-only files: wiring of the source to the replica of files, and to the checks.
+ * What an act needs is loaded with it, so that a command starts with little.
+ */
 
 import { HotspareError } from '../../os/errors.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
-import { cloneFileCopy } from '../../replica/clone.ts'
-import { openFileReplica } from '../../replica/file-replica.ts'
-import type { CopyOptions, Driver, ReplicaOptions, SourceOptions } from '../driver.ts'
-import { checkPacks } from './check.ts'
-import { packBacklog } from './pack-backlog.ts'
-import { PacksSource } from './packs-source.ts'
-import { decodePosition } from './position.ts'
+import type { CopyOptions, Driver, Replica, ReplicaOptions, SourceOptions } from '../driver.ts'
+import type { PacksSource } from './packs-source.ts'
 import { chooseProfile, detectProfile, profileNamed, profiles } from './profiles.ts'
 
 async function openSource(options: SourceOptions): Promise<PacksSource> {
@@ -16,6 +14,7 @@ async function openSource(options: SourceOptions): Promise<PacksSource> {
   const { pattern } = driverOptions
   if (pattern !== undefined && typeof pattern !== 'string')
     throw new HotspareError('usage', `--pattern is a text; found ${typeof pattern}.`)
+  const { PacksSource } = await import('./packs-source.ts')
   return PacksSource.open({
     storage,
     clock,
@@ -26,7 +25,8 @@ async function openSource(options: SourceOptions): Promise<PacksSource> {
   })
 }
 
-function openReplica(options: ReplicaOptions) {
+async function openReplica(options: ReplicaOptions): Promise<Replica> {
+  const { openFileReplica } = await import('../../replica/file-replica.ts')
   return openFileReplica(options, { applies: 'in-order' })
 }
 
@@ -52,9 +52,17 @@ export const packsDriver: Driver = {
   openSource,
   openReplica,
   recover,
-  check: checkPacks,
-  clone: cloneFileCopy,
+  async check(options) {
+    const { checkPacks } = await import('./check.ts')
+    return checkPacks(options)
+  },
+  async clone(options) {
+    const { cloneFileCopy } = await import('../../replica/clone.ts')
+    return cloneFileCopy(options)
+  },
   async backlog(source, position) {
+    const { decodePosition } = await import('./position.ts')
+    const { packBacklog } = await import('./pack-backlog.ts')
     const { profile, pattern, newest } = decodePosition(position)
     return packBacklog(nodeStorage, source, profileNamed(profile, pattern), newest)
   },

@@ -1,12 +1,8 @@
+/** Wiring of the driver. What an act needs is loaded with it, so that a command starts with little. */
 import { existsSync, readSync, statSync } from 'node:fs'
 import type { Driver } from '../driver.ts'
-import { checkSqliteCopy } from './check.ts'
-import { cloneSqliteCopy } from './clone.ts'
 import { databaseHeaderBytes, parseDatabaseHeader } from './database-header.ts'
 import { openShared } from './descriptors.ts'
-import { openSqliteReplica } from './replica.ts'
-import { SqliteSource } from './source.ts'
-import { walBacklog } from './wal-backlog.ts'
 
 export const sqliteDriver: Driver = {
   name: 'sqlite',
@@ -29,15 +25,27 @@ export const sqliteDriver: Driver = {
     }
   },
   async openSource(options) {
+    const { SqliteSource } = await import('./source.ts')
     return new SqliteSource(options)
   },
-  openReplica: openSqliteReplica,
+  async openReplica(options) {
+    const { openSqliteReplica } = await import('./replica.ts')
+    return openSqliteReplica(options)
+  },
   async recover() {
     // SQLite recovers a copy by itself at its next open: the transactions stand in the copy's own log
   },
-  check: checkSqliteCopy,
-  clone: cloneSqliteCopy,
+  async check(options) {
+    const { checkSqliteCopy } = await import('./check.ts')
+    return checkSqliteCopy(options)
+  },
+  async clone(options) {
+    const { cloneSqliteCopy } = await import('./clone.ts')
+    return cloneSqliteCopy(options)
+  },
   async backlog(source, position) {
-    return existsSync(source) ? walBacklog(source, position) : undefined
+    if (!existsSync(source)) return undefined
+    const { walBacklog } = await import('./wal-backlog.ts')
+    return walBacklog(source, position)
   },
 }
