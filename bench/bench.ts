@@ -3,6 +3,8 @@
 export interface Scale {
   /** Bytes of the large files. */
   readonly bytes: number
+  /** How many files a tree has. */
+  readonly files: number
   /** How long a load lasts. */
   readonly seconds: number
   readonly idleSeconds: number

@@ -11,14 +11,25 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Benchmark, Result, Scale } from './bench.ts'
+import { archive, directoryFirstCopy, directoryUnchanged, directoryWindow } from './directories.ts'
 import { firstCopy } from './first-copy.ts'
 import { idle } from './idle.ts'
 import { packsBacklog, packsLatency } from './packs.ts'
 import { sqliteLoad } from './sqlite.ts'
 
-const benchmarks: readonly Benchmark[] = [firstCopy, packsLatency, packsBacklog, sqliteLoad, idle]
-const whole: Scale = { bytes: 2 * 2 ** 30, seconds: 10, idleSeconds: 30, runs: 5 }
-const smoke: Scale = { bytes: 64 * 2 ** 20, seconds: 2, idleSeconds: 3, runs: 1 }
+const benchmarks: readonly Benchmark[] = [
+  directoryFirstCopy,
+  directoryUnchanged,
+  directoryWindow,
+  archive,
+  firstCopy,
+  packsLatency,
+  packsBacklog,
+  sqliteLoad,
+  idle,
+]
+const whole: Scale = { bytes: 2 * 2 ** 30, files: 100_000, seconds: 10, idleSeconds: 30, runs: 5 }
+const smoke: Scale = { bytes: 64 * 2 ** 20, files: 2_000, seconds: 2, idleSeconds: 3, runs: 1 }
 
 const { values } = parseArgs({
   options: {
