@@ -101,7 +101,8 @@ class FollowPrinter {
         break
       case 'live': {
         const figures = `${formatBytes(event.bytes)} in ${formatDuration(event.elapsedMs)}`
-        const what = `the copy is complete (${figures}), and opens at any moment from now on`
+        const more = event.windowed ? 'is kept up to date' : 'opens at any moment'
+        const what = `the copy is complete (${figures}), and ${more} from now on`
         this.#output.say(`${styled('green', 'live')}: ${what}`)
         break
       }
@@ -125,7 +126,9 @@ class FollowPrinter {
         const moved = `${formatBytes(event.bytes)}, ${formatCount(event.transactions, 'transaction')}`
         const state = event.consistent
           ? `${this.#target} is a valid store`
-          : 'the copy is not complete yet; start again to go on where it stopped'
+          : event.complete
+            ? `${this.#target} is complete, and consistent only after 'hotspare mirror'`
+            : 'the copy is not complete yet; start again to go on where it stopped'
         this.#output.say(`stopped after ${moved}: ${state}`)
         break
       }

@@ -35,6 +35,8 @@ const stateText: Readonly<Record<StatusReport['state'], string>> = {
   unknown: 'not running',
 }
 
+const noWindow = "none yet: complete, but consistent only after 'hotspare mirror'"
+
 function rows(report: StatusReport): [string, string][] {
   const { profile, consistent, lagMs, lagBytes, lastError, updatedMs } = report
   const running = report.running ? `, running as process ${report.pid ?? 'unknown'}` : ''
@@ -48,7 +50,9 @@ function rows(report: StatusReport): [string, string][] {
     ['driver', profile === undefined ? report.driver : `${report.driver}, profile ${profile}`],
     ['state', stateText[report.state] + running],
     ['position', report.position ?? 'none'],
-    ['last commit', consistent === undefined ? 'none: not complete yet' : formatTime(consistent.timeMs)],
+    report.complete
+      ? ['last window', consistent === undefined ? noWindow : formatTime(consistent.timeMs)]
+      : ['last commit', consistent === undefined ? 'none: not complete yet' : formatTime(consistent.timeMs)],
     ['behind', behind.length === 0 ? 'unknown' : behindText(lagMs, behind)],
     ...(report.bytes === undefined || report.transactions === undefined
       ? []

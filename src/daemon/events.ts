@@ -43,6 +43,8 @@ export interface LiveEvent {
   readonly transactions: number
   /** Since the follower started. */
   readonly elapsedMs: number
+  /** It is consistent only as of maintenance windows, and need not be now. */
+  readonly windowed?: boolean
 }
 
 /** After `live`: the copy is further behind than the threshold. Once until `caught-up`. */
@@ -73,6 +75,8 @@ export interface StoppedEvent {
   readonly reason: 'aborted' | 'caught-up'
   /** The copy opens as a valid store. */
   readonly consistent: boolean
+  /** The copy has had all of a store that is consistent only inside maintenance windows. */
+  readonly complete?: boolean
   readonly bytes: number
   readonly transactions: number
 }

@@ -7,14 +7,17 @@
  */
 import type { ConsistentCommit, DriverOptions, Machine, Notice, Replica } from '../drivers/driver.ts'
 import { describeSystemError, HotspareError } from '../os/errors.ts'
+import type { LocalServer } from '../os/local-socket.ts'
 import type { Position } from '../stream/entry.ts'
 import { pump } from '../stream/pump.ts'
 import type { Source } from '../stream/source.ts'
+import { serveControl } from './control-server.ts'
 import type { FollowEvent } from './events.ts'
 import { type FollowPlace, type FollowRequest, locateFollow } from './locate.ts'
 import { localMachine } from './machine.ts'
 import { writeMeta } from './meta.ts'
 import { FollowMonitor } from './monitor.ts'
+import { PassAbandoned, PassGate } from './passes.ts'
 import { absolutePath } from './paths.ts'
 import { retryDelayMs } from './retry.ts'
 import { openSidecar, type Sidecar } from './sidecar.ts'
@@ -68,16 +71,24 @@ export interface FollowReport {
  * HotspareError on a fault that does not pass by itself; source and copy are then as unharmed as after a stop.
  */
 export async function follow(options: FollowOptions): Promise<FollowReport> {
+  return followFor(options, undefined)
+}
+
+/**
+ * With a gate of the caller's: works for that caller only. No control socket is opened, and a fault that lasts ends it as
+ * with `once`.
+ */
+export async function followFor(options: FollowOptions, gate: PassGate | undefined): Promise<FollowReport> {
   const machine = options.machine ?? localMachine
   const signal = options.signal ?? new AbortController().signal
   const onEvent = options.onEvent ?? (() => {})
   const behindMs = options.behindMs ?? behindMsDefault
   const monitor = new FollowMonitor({ ...machine, behindMs, onEvent })
-  const follower = new Follower(options, machine, monitor, signal)
+  const follower = new Follower(options, machine, monitor, signal, gate)
   try {
     await follower.run()
     const consistent = monitor.consistent
-    if (options.once && !signal.aborted && consistent === undefined) {
+    if (options.once && !signal.aborted && !monitor.complete) {
       throw new HotspareError(
         'target-incomplete',
         `The copy ${follower.place?.target} has all that the source has, and that is not a valid store yet. Follow again later.`,
@@ -86,7 +97,14 @@ export async function follow(options: FollowOptions): Promise<FollowReport> {
     await monitor.stopped()
     const reason = signal.aborted ? 'aborted' : 'caught-up'
     const { bytes, transactions, position } = monitor
-    monitor.emit({ event: 'stopped', reason, consistent: consistent !== undefined, bytes, transactions })
+    monitor.emit({
+      event: 'stopped',
+      reason,
+      consistent: consistent !== undefined,
+      ...(monitor.windowed && monitor.complete ? { complete: true } : {}),
+      bytes,
+      transactions,
+    })
     const { driver, target } = follower.place ?? {}
     return { driver: driver?.name, target, reason, position, consistent, bytes, transactions }
   } catch (error) {
@@ -105,11 +123,23 @@ class Follower {
   readonly #signal: AbortSignal
   #place: FollowPlace | undefined
   #sidecar: Sidecar | undefined
+  readonly #gate: PassGate
+  /** The gate is another's in this process, so there is nobody to listen to. */
+  readonly #served: boolean
+  #control: LocalServer | undefined
   #resync: boolean
   #started = false
 
-  constructor(options: FollowOptions, machine: Machine, monitor: FollowMonitor, signal: AbortSignal) {
+  constructor(
+    options: FollowOptions,
+    machine: Machine,
+    monitor: FollowMonitor,
+    signal: AbortSignal,
+    gate: PassGate | undefined,
+  ) {
     this.#options = options
+    this.#gate = gate ?? new PassGate()
+    this.#served = gate !== undefined
     this.#machine = machine
     this.#monitor = monitor
     this.#signal = signal
@@ -138,10 +168,15 @@ class Follower {
         return
       } catch (thrown) {
         const error = describeSystemError(thrown, `Following ${this.#request.source}`)
+        this.#gate.failed(error)
+        // what was read in a window that was given up is void, and read again
+        if (thrown instanceof PassAbandoned && !this.#served) continue
         if (this.#signal.aborted && isAbort(thrown)) return
         if (this.#monitor.transactions > movedBefore) attempt = 1
         const waiting = this.#sidecar !== undefined || !isCode(error, 'target-busy')
-        const delayMs = waiting ? retryDelayMs(error, attempt, this.#options.once ?? false) : undefined
+        const delayMs = waiting
+          ? retryDelayMs(error, attempt, this.#served || (this.#options.once ?? false))
+          : undefined
         if (delayMs === undefined || !(error instanceof HotspareError)) throw error
         this.#monitor.retrying(error, attempt, delayMs)
         attempt++
@@ -151,6 +186,8 @@ class Follower {
   }
 
   async close(): Promise<void> {
+    this.#gate.failed(new HotspareError('target-busy', 'The follower of the copy has ended. Run it again.'))
+    await this.#control?.close()
     await this.#sidecar?.close()
   }
 
@@ -196,7 +233,14 @@ class Follower {
         resync: this.#resync,
         noDelete: this.#options.noDelete ?? false,
       })
-      await closing(replica, () => this.#pump(place, source, replica))
+      await closing(replica, async () => {
+        // asked for by who comes while it is made ready: so before anybody can ask
+        const gated = this.#gate.attach(source)
+        if (source.hold !== undefined && !this.#served) {
+          this.#control ??= await serveControl(sidecar.path, this.#gate)
+        }
+        await this.#pump(place, gated, replica)
+      })
     })
   }
 
@@ -222,6 +266,7 @@ class Follower {
       clock: this.#machine.clock,
       signal: this.#signal,
       once: this.#options.once ?? false,
+      holding: () => this.#gate.holding,
       onProgress: monitor.onProgress,
       onDurable: monitor.onDurable,
       onCaughtUp: progress => {

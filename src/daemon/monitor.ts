@@ -39,6 +39,8 @@ export class FollowMonitor {
   #state: FollowerStatus['state'] = 'starting'
   #position: Position | undefined
   #consistent: ConsistentCommit | undefined
+  #complete = false
+  #windowed = false
   #lastError: FollowerStatus['lastError']
   #before: PumpProgress = { bytes: 0, transactions: 0 }
   #now: PumpProgress = { bytes: 0, transactions: 0 }
@@ -68,6 +70,14 @@ export class FollowMonitor {
   get consistent(): ConsistentCommit | undefined {
     return this.#consistent
   }
+  /** Consistent only as of maintenance windows. */
+  get windowed(): boolean {
+    return this.#windowed
+  }
+  /** The copy has all that the source had at some moment of this run, or is known to be a valid store. */
+  get complete(): boolean {
+    return this.#complete || this.#consistent !== undefined
+  }
 
   emit(body: FollowEventBody): void {
     this.#onEvent({ timeMs: this.#clock.nowMs(), ...body })
@@ -77,6 +87,7 @@ export class FollowMonitor {
   attach(sidecar: string, last: FollowerStatus | undefined): void {
     this.#sidecar = sidecar
     this.#lag = new LagMeter(this.#behindMs, last?.knownMs)
+    this.#complete = last?.complete ?? false
   }
 
   /** An attempt begins with these, at the replica's own position. */
@@ -105,13 +116,31 @@ export class FollowMonitor {
   readonly onCaughtUp = (progress: PumpProgress): void => {
     this.#now = progress
     const nowMs = this.#clock.nowMs()
-    const word = this.#lag.reachedEnd(nowMs, this.#replica?.consistent() !== undefined)
+    // what is consistent only inside a window is complete without one as well
+    const windowed = this.#source?.hold !== undefined
+    this.#windowed = windowed
+    this.#complete ||= windowed
+    const word = this.#lag.reachedEnd(nowMs, windowed || this.#replica?.consistent() !== undefined)
     if (word === 'live') {
-      this.emit({ event: 'live', ...this.#totals(), elapsedMs: nowMs - this.#startedMs })
+      const elapsedMs = nowMs - this.#startedMs
+      this.emit({ event: 'live', ...this.#totals(), elapsedMs, ...(windowed ? { windowed } : {}) })
+      if (windowed) this.#tellOfWindows()
     } else if (word === 'caught-up') {
       this.emit({ event: 'caught-up', lagMs: 0 })
     }
     if (this.#lag.live && this.#state !== 'live') this.#enter('live')
+  }
+
+  #tellOfWindows(): void {
+    const last = this.#consistent
+    const when =
+      last === undefined ? 'there was none yet' : `the last one was at ${new Date(last.timeMs).toISOString()}`
+    this.emit({
+      event: 'notice',
+      code: 'window-needed',
+      message: `The copy is consistent only as of a maintenance window ('hotspare mirror'); ${when}.`,
+      ...(last === undefined ? {} : { details: { windowMs: last.timeMs } }),
+    })
   }
 
   /** The attempt failed with what will be tried again. */
@@ -227,6 +256,7 @@ export class FollowMonitor {
       startedMs: this.#startedMs,
       ...(this.#position === undefined ? {} : { position: this.#position }),
       ...(consistent === undefined ? {} : { consistent: { ...consistent } }),
+      ...(this.#complete ? { complete: true } : {}),
       ...(knownMs === undefined ? {} : { knownMs }),
       ...this.#lag.figures(nowMs),
       ...this.#totals(),

@@ -23,6 +23,8 @@ const schema = z.object({
   startedMs: z.number(),
   position: z.string().optional(),
   consistent: commitSchema.optional(),
+  /** Of a store that is consistent only inside maintenance windows: the copy has had all of it. */
+  complete: z.boolean().optional(),
   /** Everything that the source had committed before this is in the copy. */
   knownMs: z.number().optional(),
   lagMs: z.number().optional(),

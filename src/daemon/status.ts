@@ -25,6 +25,8 @@ export interface StatusReport {
   readonly position?: Position
   /** What the copy opens as; absent: it is not complete yet. */
   readonly consistent?: Omit<ConsistentCommit, 'state'> & { readonly state?: string }
+  /** Of a store that is consistent only inside maintenance windows: the copy is complete, if not consistent yet. */
+  readonly complete?: boolean
   /** At most so far behind the source; absent when it can't be told. */
   readonly lagMs?: number
   readonly lagBytes?: number
@@ -75,6 +77,7 @@ async function figures(
     ...(running ? { pid: said.pid } : {}),
     ...(said.position === undefined ? {} : { position: toPosition(said.position) }),
     ...(said.consistent === undefined ? {} : { consistent: consistentOf(said.consistent) }),
+    ...(said.complete === undefined ? {} : { complete: said.complete }),
     ...(lagMs === undefined ? {} : { lagMs }),
     ...(lagBytes === undefined ? {} : { lagBytes }),
     bytes: said.bytes,

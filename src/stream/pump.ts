@@ -26,6 +26,8 @@ export interface PumpOptions {
   /** Group commit: sync at the latest after so many bytes or milliseconds. */
   readonly syncBytesMax?: number
   readonly syncDelayMsMax?: number
+  /** While it gives true, writers wait for the read: what was read is not synced before its end. */
+  holding?(): boolean
   /** Called when `commit` is durable at the sink. */
   onDurable?(commit: Commit, progress: PumpProgress): void
   /** Called as bytes move, for a display; often. */
@@ -72,7 +74,7 @@ export async function pump(options: PumpOptions): Promise<PumpProgress> {
         options.onProgress?.({ bytes, transactions })
       }
       const due = unsyncedBytes >= syncBytesMax || clock.nowMs() - unsyncedSinceMs >= syncDelayMsMax
-      if (unsynced === entry && due) await syncAndAcknowledge()
+      if (unsynced === entry && due && !options.holding?.()) await syncAndAcknowledge()
     }
     await syncAndAcknowledge()
     if (signal.aborted) break
