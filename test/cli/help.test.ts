@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import * as fs from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { errorCodes } from '../../src/os/errors.ts'
@@ -47,4 +48,19 @@ test('drivers lists what there is, and fails for what none of them knows', async
 test('colours appear on a terminal only, and not with NO_COLOR', async () => {
   const { stdout } = await hotspare('drivers')
   assert.equal(stdout.includes('\x1b['), false)
+})
+
+test('compiled code is kept for the next start only where nobody else can write', async t => {
+  const home = await fs.mkdtemp(join(tmpdir(), 'hotspare-home-'))
+  t.after(() => fs.rm(home, { recursive: true }))
+  const started = async () => {
+    const command = ['-u', 'XDG_CACHE_HOME', `HOME=${home}`, process.execPath, main, '--version']
+    assert.equal((await new Run('env', command).end()).exit, 0)
+    return await fs.readdir(home)
+  }
+  await fs.chmod(home, 0o777)
+  assert.deepEqual(await started(), [])
+  await fs.chmod(home, 0o700)
+  assert.deepEqual(await started(), ['.cache'])
+  assert.notEqual((await fs.readdir(join(home, '.cache', 'hotspare'))).length, 0)
 })
