@@ -19,7 +19,7 @@ after(() => fs.rm(root, { recursive: true }))
 const layers = [
   ['cli', 'web'],
   ['daemon'],
-  ['drivers', 'replica', 'log', 'link', 'repository', 'failover'],
+  ['drivers', 'replica', 'archive', 'log', 'link', 'repository', 'failover'],
   ['stream'],
   ['os'],
 ]
@@ -32,10 +32,16 @@ const sideways = [
   ['log', 'link'],
   ['drivers', 'log'],
   ['replica', 'drivers/packs'],
+  ['archive', 'replica'],
+  ['replica', 'archive'],
+  ['drivers', 'archive'],
 ] as const
 const allowed = [
   ['drivers', 'replica'],
   ['replica', 'drivers/driver.ts'],
+  ['replica', 'drivers/snapshot.ts'],
+  ['archive', 'drivers/snapshot.ts'],
+  ['daemon', 'archive'],
   ['cli', 'daemon'],
   ['daemon', 'drivers'],
   ['daemon', 'os'],

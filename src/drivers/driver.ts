@@ -7,6 +7,7 @@ import type { Storage } from '../os/storage.ts'
 import type { Position, StateDigest, StoreName } from '../stream/entry.ts'
 import type { Sink } from '../stream/sink.ts'
 import type { Backlog, Source } from '../stream/source.ts'
+import type { Snapshot, SnapshotOptions } from './snapshot.ts'
 
 export interface DriverCapabilities {
   /** The store is one file (and the engine's side files), so the target may be a file. */
@@ -131,6 +132,11 @@ export interface Driver {
   recover(options: CopyOptions): Promise<void>
   check(options: CheckOptions): Promise<CheckReport>
   clone(options: CloneOptions): Promise<CloneReport>
+  /**
+   * The copy's newest consistent state, to be read while following goes on. Throws `target-missing` and
+   * `target-incomplete`.
+   */
+  snapshot?(options: SnapshotOptions): Promise<Snapshot>
   /** How far a stopped or running copy at `position` is behind the source, without attaching to it; undefined when it can't be told cheaply. */
   backlog(source: string, position: Position, profile?: string): Promise<Backlog | undefined>
 }
