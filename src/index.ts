@@ -14,7 +14,21 @@ export type {
   StoppedEvent,
 } from './daemon/events.ts'
 export { type FollowOptions, type FollowReport, follow } from './daemon/follow.ts'
+export type { LeaseEvent } from './daemon/lease-recovery.ts'
+export { type MirrorMode, type MirrorOptions, type MirrorReport, mirror } from './daemon/mirror.ts'
+export type {
+  ArchivedEvent,
+  DurableEvent,
+  HeldEvent,
+  MirrorEvent,
+  MirrorProgressEvent,
+  MirrorStartedEvent,
+  OutputEvent,
+  PassEvent,
+} from './daemon/mirror-events.ts'
+export type { PassReport } from './daemon/passes.ts'
 export { type StatusReport, type StatusRequest, status } from './daemon/status.ts'
+export type { WindowEvent } from './daemon/window.ts'
 export type { CheckReport, CloneReport, ConsistentCommit, Detection, Notice } from './drivers/driver.ts'
 export { type ErrorCode, errorCodes, HotspareError } from './os/errors.ts'
 export type { Position, StateDigest } from './stream/entry.ts'

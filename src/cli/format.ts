@@ -32,6 +32,15 @@ export function formatDuration(ms: number): string {
   return hours < 100 ? `${hours} h` : `${Math.round(hours / 24)} days`
 }
 
+const durationUnits: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
+
+/** `500ms`, `30s`, `1.5m`, `1h`, in milliseconds; a number alone is seconds; undefined when it is no time. */
+export function parseDuration(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h)?$/.exec(text.trim())
+  if (match === null) return undefined
+  return Math.round(Number(match[1]) * (durationUnits[match[2] ?? 's'] ?? 1))
+}
+
 export function formatCount(count: number, one: string, many = `${one}s`): string {
   return count === 1 ? `1 ${one}` : `${count.toLocaleString('en')} ${many}`
 }

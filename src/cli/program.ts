@@ -8,6 +8,8 @@ import { registerDrivers } from './drivers.ts'
 import { exitOutputClosed, failureOf, writeFailure } from './failure.ts'
 import { registerFollow } from './follow.ts'
 import { Interruption } from './interruption.ts'
+import { leaveWhatWasLeft } from './leases.ts'
+import { registerMirror } from './mirror.ts'
 import { registerStatus } from './status.ts'
 
 const help = `
@@ -17,6 +19,9 @@ A first look:
 Keep a copy of a live database seconds behind, until stopped:
   hotspare follow /srv/app/app.db /backup/app.db
   hotspare status /backup/app.db
+
+Mirror what an application writes, in a maintenance window of milliseconds:
+  hotspare mirror /var/www/nextcloud /backup/nextcloud --app nextcloud --app-user www-data
 
 Take a copy of that copy, to open or to carry away, while following goes on:
   hotspare clone /backup/app.db /tmp/app-now.db
@@ -44,7 +49,10 @@ export async function run(argv: readonly string[]): Promise<never> {
         exit = status
       },
     })
-    await program.parseAsync(argv)
+    const leaving = leaveWhatWasLeft(argv, interruption.signal)
+    // a mirror has to know whether the mode that it finds is somebody's
+    if (argv[2] === 'mirror') await leaving
+    await program.parseAsync(argv).finally(() => leaving)
   } catch (error) {
     const failure = failureOf(error, interruption.signal.aborted)
     if (!interruption.outputClosed) writeFailure(failure, json)
@@ -67,6 +75,7 @@ function build(context: CommandContext): Command {
     .configureOutput({ outputError: () => {} })
     .showSuggestionAfterError()
   registerFollow(program, context)
+  registerMirror(program, context)
   registerClone(program, context)
   registerCheck(program, context)
   registerStatus(program, context)

@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { errorCodes } from '../../src/os/errors.ts'
 import { hotspare, main, Run } from './hotspare.ts'
 
-const commands = ['follow', 'clone', 'check', 'status', 'drivers', 'demo']
+const commands = ['follow', 'mirror', 'clone', 'check', 'status', 'drivers', 'demo']
 const { version } = JSON.parse(
   await fs.readFile(join(import.meta.dirname, '../../package.json'), 'utf8'),
 ) as { version: string }

@@ -1,0 +1,373 @@
+/**
+ * Brings a copy of a directory up to date in a maintenance window that is as short as can be:
+ *
+ *   pass before      what changed since the last time; the application goes on
+ *   window           enter, see that it is on, read what changed since, leave (`window.ts`)
+ *   durable          what was read inside; the application goes on
+ *   archive          of the copy; the application goes on
+ *
+ * Invariant: the copy shows what was read inside a window that was held to its end, or what it showed before. A crash at
+ * any moment leaves one of the two, and, while the mode may be on, a lease (`lease.ts`).
+ */
+import type { Machine } from '../drivers/driver.ts'
+import { describeSystemError, HotspareError } from '../os/errors.ts'
+import { isWithin, realPath } from '../os/real-path.ts'
+import { parentDirectory } from '../os/storage.ts'
+import { entryPathFromText } from '../stream/entry.ts'
+import { type ApplicationMode, applicationNamed, flagTextDefault } from './applications.ts'
+import type { FollowEvent } from './events.ts'
+import { claimLease } from './lease.ts'
+import { recoverLeases } from './lease-recovery.ts'
+import { type FollowPlace, locateFollow } from './locate.ts'
+import { localMachine } from './machine.ts'
+import type { MirrorEvent, MirrorEventBody } from './mirror-events.ts'
+import { type MirrorPasses, openMirrorPasses } from './mirror-passes.ts'
+import type { Mode } from './mode.ts'
+import { type ModeSwitch, openSwitch } from './mode-switch.ts'
+import { type HeldPass, type HeldPassReport, PassAbandoned, type PassReport } from './passes.ts'
+import { absolutePath } from './paths.ts'
+import { stateDirectory } from './state-directory.ts'
+import { aborted } from './step.ts'
+import { holdWindow, type WindowReport } from './window.ts'
+
+/** How the application's maintenance mode is switched. */
+export type MirrorMode =
+  | {
+      readonly kind: 'app'
+      readonly name: string
+      /** Where it is installed; the source unless told otherwise. */
+      readonly directory?: string
+      readonly user?: string
+      readonly flagFile?: string
+      readonly flagText?: string
+    }
+  | Extract<Mode, { kind: 'commands' | 'http' }>
+  | { readonly kind: 'flag-file'; readonly path: string; readonly text?: string }
+
+export interface MirrorOptions {
+  readonly source: string
+  readonly target: string
+  readonly mode: MirrorMode
+  /** How long one step of the application's may take; 60 s unless told otherwise. */
+  readonly commandTimeoutMs?: number
+  /** How long the mode may be on; 5 min unless told otherwise. */
+  readonly maxHoldMs?: number
+  /** How long what had begun before the mode was on may take to end; by kind of mode unless told otherwise. */
+  readonly settleMs?: number
+  readonly refreshEveryMs?: number
+  /** An archive of the copy, made when the application goes on again. */
+  readonly archive?: string
+  readonly noDelete?: boolean
+  readonly resync?: boolean
+  readonly signal?: AbortSignal
+  /** Called in order; must not throw. */
+  readonly onEvent?: (event: MirrorEvent) => void
+  readonly machine?: Machine
+  /** Where leases are kept; by the environment unless told otherwise. */
+  readonly stateDirectory?: string
+}
+
+export interface MirrorReport {
+  readonly source: string
+  readonly target: string
+  /** A running follower made the passes. */
+  readonly followed: boolean
+  /** False: the mode was on already, and was left on. */
+  readonly entered: boolean
+  /** From the beginning of entering to the end of leaving. */
+  readonly heldMs: number
+  readonly before: PassReport & { readonly passes: number }
+  readonly inside: PassReport
+  /** What somebody wrote during the window all the same: some of the paths, and how many. It is in the copy. */
+  readonly changed: readonly string[]
+  readonly changedCount: number
+  readonly archive?: string
+  readonly elapsedMs: number
+}
+
+const commandTimeoutMsDefault = 60_000
+const maxHoldMsDefault = 5 * 60_000
+const refreshEveryMsDefault = 60_000
+/** A file that appears says nothing of the requests that had begun before. */
+const flagSettleMs = 100
+/** A pass that took long left much for the window: then one more before it. */
+const passesBeforeMax = 3
+const passMsShort = 1_000
+/** The fault that ended a read is told a moment after its end. */
+const faultMsMax = 30_000
+
+/**
+ * Resolves when the copy has what was read inside the window, durably. Rejects with `enter-failed`, `mode-off`,
+ * `mode-unknown`, `leave-failed` (the mode may be on), `hold-exceeded`, `never-still`, `window-busy`, with what `follow`
+ * rejects with, or with an AbortError. The mode has then been left, but for `leave-failed`.
+ */
+export async function mirror(options: MirrorOptions): Promise<MirrorReport> {
+  try {
+    return await new Mirror(options).run()
+  } catch (error) {
+    throw describeSystemError(error, `Mirroring ${options.source}`)
+  }
+}
+
+class Mirror {
+  readonly #options: MirrorOptions
+  readonly #machine: Machine
+  readonly #signal: AbortSignal
+  readonly #stateDirectory: string
+
+  constructor(options: MirrorOptions) {
+    this.#options = options
+    this.#machine = options.machine ?? localMachine
+    this.#signal = options.signal ?? new AbortController().signal
+    this.#stateDirectory = options.stateDirectory ?? stateDirectory()
+  }
+
+  async run(): Promise<MirrorReport> {
+    const { clock } = this.#machine
+    const startedMs = clock.nowMs()
+    this.#signal.throwIfAborted()
+    const onEvent = (event: MirrorEventBody) => this.#emit(event)
+    await recoverLeases({ ...this.#machine, stateDirectory: this.#stateDirectory, onEvent })
+    const place = await this.#locate()
+    const application = applicationOf(this.#options.mode, place.source)
+    const mode = await openSwitch(application.mode, {
+      storage: this.#machine.storage,
+      source: place.source,
+      target: place.target,
+      onOutput: (step, output) => this.#emit({ event: 'output', step, output }),
+    })
+    const passes = await this.#openPasses(place, application.mode)
+    this.#emit({ event: 'started', source: place.source, target: place.target, followed: passes.followed })
+    const made = await this.#passes(passes, place, application, mode).finally(() => passes.close())
+    const archive = await this.#archive(place)
+    const { window, before, inside } = made
+    const { bytes, files, removed, changed, changedCount } = inside
+    return {
+      source: place.source,
+      target: place.target,
+      followed: passes.followed,
+      entered: window.entered,
+      heldMs: window.heldMs,
+      before,
+      inside: { bytes, files, removed },
+      changed,
+      changedCount,
+      ...(archive === undefined ? {} : { archive }),
+      elapsedMs: clock.nowMs() - startedMs,
+    }
+  }
+
+  #locate(): Promise<FollowPlace> {
+    return locateFollow(this.#machine.storage, {
+      source: absolutePath(this.#options.source),
+      target: absolutePath(this.#options.target),
+      driver: 'directory',
+      resync: this.#options.resync ?? false,
+    })
+  }
+
+  async #openPasses(place: FollowPlace, mode: Mode): Promise<MirrorPasses> {
+    return openMirrorPasses({
+      ...this.#machine,
+      place,
+      source: this.#options.source,
+      target: this.#options.target,
+      resync: this.#options.resync ?? false,
+      noDelete: this.#options.noDelete ?? false,
+      ignore: await this.#ownFlagFile(place, mode),
+      signal: this.#signal,
+      onEvent: event => this.#followed(event),
+    })
+  }
+
+  /** A copy that has the file would be in maintenance mode itself when it is put to use. */
+  async #ownFlagFile(place: FollowPlace, mode: Mode): Promise<string[]> {
+    if (mode.kind !== 'flag-file') return []
+    const parent = await realPath(this.#machine.storage, parentDirectory(mode.path))
+    if (!isWithin(parent, place.source)) return []
+    const path = `${parent}${mode.path.slice(mode.path.lastIndexOf('/'))}`
+    return [entryPathFromText(path.slice(place.source.length + 1))]
+  }
+
+  async #passes(passes: MirrorPasses, place: FollowPlace, application: ApplicationMode, mode: ModeSwitch) {
+    const before = await this.#passesBefore(passes)
+    const { window, held, inside } = await this.#window(passes, place, application, mode)
+    if (window.kept && held !== undefined) {
+      const durable = await held.durable.then(() => undefined, asError)
+      // that the mode is on is worse than anything that may be wrong with the copy
+      if (window.leaveFault !== undefined) throw window.leaveFault
+      if (durable !== undefined) throw durable
+      this.#emit({ event: 'durable' })
+    }
+    if (window.leaveFault !== undefined) throw window.leaveFault
+    if (!window.kept) throw await this.#reason(window.fault, held)
+    if (inside === undefined) throw new Error('a window that was kept, and nothing was read inside')
+    if (!inside.consistent) throw neverStill(inside)
+    return { window, before, inside }
+  }
+
+  async #passesBefore(passes: MirrorPasses): Promise<MirrorReport['before']> {
+    const { clock } = this.#machine
+    let sum = { bytes: 0, files: 0, removed: 0 }
+    for (let n = 1; ; n++) {
+      const startedMs = clock.nowMs()
+      const report = await this.#unlessAborted(passes.client.pass())
+      const tookMs = clock.nowMs() - startedMs
+      this.#emit({ event: 'pass', ...report, tookMs })
+      sum = {
+        bytes: sum.bytes + report.bytes,
+        files: sum.files + report.files,
+        removed: sum.removed + report.removed,
+      }
+      if (n === passesBeforeMax || tookMs < passMsShort) return { ...sum, passes: n }
+    }
+  }
+
+  async #window(
+    passes: MirrorPasses,
+    place: FollowPlace,
+    application: ApplicationMode,
+    mode: ModeSwitch,
+  ): Promise<{ window: WindowReport; held: HeldPass | undefined; inside: HeldPassReport | undefined }> {
+    const { storage, clock } = this.#machine
+    const options = this.#options
+    const timeoutMs = options.commandTimeoutMs ?? commandTimeoutMsDefault
+    let held: HeldPass | undefined
+    let inside: HeldPassReport | undefined
+    const window = await holdWindow({
+      mode,
+      clock,
+      signal: this.#signal,
+      timeoutMs,
+      maxHoldMs: options.maxHoldMs ?? maxHoldMsDefault,
+      settleMs: options.settleMs ?? application.settleMs,
+      refreshEveryMs: options.refreshEveryMs ?? application.refreshEveryMs ?? refreshEveryMsDefault,
+      ...(application.expiresMs === undefined ? {} : { expiresMs: application.expiresMs }),
+      claim: () =>
+        claimLease(storage, clock, this.#stateDirectory, {
+          sinceMs: clock.nowMs(),
+          pid: process.pid,
+          command: process.argv.slice(1).join(' '),
+          source: place.source,
+          target: place.target,
+          mode: application.mode,
+          timeoutMs,
+        }),
+      begin: () => {
+        const pass = passes.client.hold()
+        held = pass
+        const read = pass.read.then(report => {
+          inside = report
+        })
+        return { read, conclude: keep => pass.conclude(keep) }
+      },
+      onEvent: event => {
+        if (event.event === 'left' && inside !== undefined) this.#emit({ event: 'held', ...inside })
+        this.#emit(event)
+      },
+    })
+    return { window, held, inside }
+  }
+
+  /** Why the window was given up: of a read that ended early the sink's fault, which comes a moment later. */
+  async #reason(fault: unknown, held: HeldPass | undefined): Promise<unknown> {
+    if (!(fault instanceof PassAbandoned) || held === undefined) return fault
+    const told = await Promise.race([
+      held.durable.then(() => undefined, asError),
+      this.#machine.clock.sleep(faultMsMax),
+    ])
+    if (told !== undefined && !(told instanceof PassAbandoned)) return told
+    return new HotspareError(
+      'io-error',
+      'The pass inside the window ended early. The copy is as it was; run it again.',
+    )
+  }
+
+  async #archive(place: FollowPlace): Promise<string | undefined> {
+    const { archive: file } = this.#options
+    if (file === undefined) return undefined
+    this.#signal.throwIfAborted()
+    throw new HotspareError('unsupported', `Archives of ${place.target} cannot be made yet.`)
+  }
+
+  async #unlessAborted<T>(work: Promise<T>): Promise<T> {
+    const over = new AbortController()
+    try {
+      work.catch(() => undefined)
+      const cut = aborted(this.#signal, over.signal).then(() => this.#signal.throwIfAborted())
+      cut.catch(() => undefined)
+      return (await Promise.race([work, cut])) as T
+    } finally {
+      over.abort()
+    }
+  }
+
+  #followed(event: FollowEvent): void {
+    if (event.event === 'progress') {
+      const { bytes, backlogBytes } = event
+      this.#emit({ event: 'progress', bytes, ...(backlogBytes === undefined ? {} : { backlogBytes }) })
+    } else if (event.event === 'notice' && event.code !== 'window-needed') {
+      const { timeMs: _, ...notice } = event
+      this.#emit(notice)
+    } else if (event.event === 'retrying') {
+      this.#emit({ event: 'retrying', code: event.code, message: event.message })
+    }
+  }
+
+  #emit(event: MirrorEventBody): void {
+    this.#options.onEvent?.({ timeMs: this.#machine.clock.nowMs(), ...event })
+  }
+}
+
+function applicationOf(wanted: MirrorMode, source: string): ApplicationMode {
+  switch (wanted.kind) {
+    case 'app': {
+      const { user, flagFile, flagText } = wanted
+      return applicationNamed(wanted.name).mode({
+        directory: wanted.directory === undefined ? source : absolutePath(wanted.directory),
+        ...(user === undefined ? {} : { user }),
+        ...(flagFile === undefined ? {} : { flagFile: absolutePath(flagFile) }),
+        ...(flagText === undefined ? {} : { flagText }),
+      })
+    }
+    case 'flag-file': {
+      const text = wanted.text ?? flagTextDefault
+      return { mode: { kind: 'flag-file', path: absolutePath(wanted.path), text }, settleMs: flagSettleMs }
+    }
+    default:
+      return { mode: located(wanted), settleMs: 0 }
+  }
+}
+
+/** A lease is acted on by a process that was started elsewhere. */
+function located(mode: Extract<Mode, { kind: 'commands' | 'http' }>): Mode {
+  if (mode.kind === 'http') {
+    const { headersFile } = mode
+    return headersFile === undefined ? mode : { ...mode, headersFile: absolutePath(headersFile) }
+  }
+  const here = <C extends { directory?: string | undefined }>(command: C): C => ({
+    ...command,
+    directory: absolutePath(command.directory ?? '.'),
+  })
+  const { enter, leave, verify, refresh } = mode
+  return {
+    kind: 'commands',
+    enter: here(enter),
+    leave: here(leave),
+    ...(verify === undefined ? {} : { verify: here(verify) }),
+    ...(refresh === undefined ? {} : { refresh: here(refresh) }),
+  }
+}
+
+function neverStill({ changed, changedCount }: HeldPassReport): HotspareError {
+  const names = changed.length === 0 ? '' : `: ${changed.slice(0, 5).join(', ')}`
+  return new HotspareError(
+    'never-still',
+    `The source was written to all through the window (${changedCount} paths${names}). Somebody does not honour the mode. The copy is as of the last window that held.`,
+    { details: { changed, changedCount } },
+  )
+}
+
+function asError(error: unknown): unknown {
+  return error ?? new Error('an unknown fault')
+}
