@@ -38,6 +38,7 @@ export const errorCodes = {
   'leave-failed': { exit: 14, meaning: 'MAINTENANCE MODE MAY STILL BE ON: it could not be left' },
   'hold-exceeded': { exit: 15, meaning: 'maintenance mode was on for as long as is allowed, and was left' },
   'never-still': { exit: 16, meaning: 'the source was written to all through the maintenance window' },
+  'inside-failed': { exit: 17, meaning: 'the command for inside the window failed; the copy is as it was' },
   'window-busy': { exit: 4, meaning: 'another mirror holds the same application in maintenance mode' },
   // the machine
   'permission-denied': { exit: 8, meaning: 'no permission' },

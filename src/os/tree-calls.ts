@@ -285,6 +285,11 @@ export class DirectoryReader {
   }
 }
 
+/** The names of an open directory are given again from the first. */
+export function rewindDirectory(fd: number): void {
+  if (Number(calls().lseek(fd, 0, 0)) !== 0) fail('lseek')
+}
+
 // ---- bytes
 
 /** Fills `into` from `offset` of a file; fewer bytes only at its end. */
@@ -462,9 +467,17 @@ export function xattrPlace(directory: number, name: CName): Buffer {
   return Buffer.concat([head, name])
 }
 
+const isRoot = lazy(() => process.geteuid?.() === 0)
+
+/** Others than ACLs in `system.` are the file system's own business; those of the machine may only be set by root. */
+function isCopied(name: string): boolean {
+  if (name.startsWith('user.') || name.startsWith('system.posix_acl_')) return true
+  return isRoot() && !name.startsWith('system.')
+}
+
 /**
- * All extended attributes, names in latin1; undefined when there are none, or none can be. Those in `system.` but the
- * ACLs are the file system's own business, and are left out.
+ * The extended attributes that a copy made by this user can have, names in latin1; undefined when there are none, or none
+ * can be: ACLs, `user.`, and for root all but `system.`.
  */
 export function readXattrs(place: XattrPlace): Record<string, Buffer> | undefined {
   xattrBuffer ??= Buffer.allocUnsafeSlow(xattrBytesMax)
@@ -482,7 +495,7 @@ export function readXattrs(place: XattrPlace): Record<string, Buffer> | undefine
   const values: Record<string, Buffer> = {}
   let some = false
   for (const name of names) {
-    if (name.startsWith('system.') && !name.startsWith('system.posix_acl_')) continue
+    if (!isCopied(name)) continue
     const value = readXattr(place, name)
     if (value === undefined) continue
     values[name] = value

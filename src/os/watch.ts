@@ -2,20 +2,10 @@
  * Change hints, by inotify. A hint only says 'look again': whoever waits looks at the files themselves, so that a lost
  * event costs delay, never data. An overflow of the kernel's queue is seen, and wakes every watcher.
  *
- * One inotify descriptor serves the whole process. It is read through the event loop: a pipe's read end becomes a
- * socket, and then the descriptor beneath it is exchanged for the inotify one. So no thread of the pool is ever blocked
- * in a read, nothing runs while nothing happens, and only a pending `wait` keeps the process alive.
+ * One inotify descriptor serves the whole process (`inotify-channel.ts`), and only a pending `wait` keeps it alive.
  */
-import { closeSync } from 'node:fs'
-import { Socket } from 'node:net'
-import {
-  duplicateOnto,
-  fileSystemType,
-  inotifyAdd,
-  inotifyInit,
-  inotifyRemove,
-  makePipe,
-} from './syscalls.ts'
+import { type InotifyChannel, inotifyEvents, openInotify } from './inotify-channel.ts'
+import { fileSystemType, inotifyAdd, inotifyRemove } from './syscalls.ts'
 
 /** What to be woken for (inotify(7)); combine with `|`. */
 export const watchEvent = {
@@ -61,6 +51,11 @@ export interface WatcherOptions {
   readonly pollMs?: number
 }
 
+/** Why a path's file system gives no events of changes that are made elsewhere, by its name; undefined when it does. */
+export function eventlessFileSystem(path: string): string | undefined {
+  return eventlessFileSystems.get(fileSystemType(path) ?? 0)
+}
+
 /** Where a change made by another machine (or behind the mount) gives no event: statfs f_type of statfs(2). */
 const eventlessFileSystems: ReadonlyMap<number, string> = new Map([
   [0x6969, 'NFS'],
@@ -88,13 +83,12 @@ interface Subscription {
 
 /** The process's inotify descriptor: open while at least one path is watched. */
 class Hub {
-  #socket: Socket | undefined
-  #fd = -1
+  #channel: InotifyChannel | undefined
   #waits = 0
   readonly #subscriptions = new Map<number, Subscription[]>()
 
   subscribe(subscription: Subscription): number {
-    const fd = this.#open()
+    const { fd } = this.#open()
     let watch: number
     try {
       watch = inotifyAdd(fd, subscription.path, subscription.events | inMaskAdd)
@@ -117,74 +111,45 @@ class Hub {
       return
     }
     this.#subscriptions.delete(watch)
-    inotifyRemove(this.#fd, watch)
+    if (this.#channel !== undefined) inotifyRemove(this.#channel.fd, watch)
     this.#closeWhenUnused()
   }
 
   /** While somebody waits, the process stays alive for it. */
   waiting(change: 1 | -1): void {
     this.#waits += change
-    this.#keepAlive()
+    this.#channel?.keepAlive(this.#waits > 0)
   }
 
-  #keepAlive(): void {
-    if (this.#waits > 0) this.#socket?.ref()
-    else this.#socket?.unref()
-  }
-
-  #open(): number {
-    if (this.#socket !== undefined) return this.#fd
-    const inotify = inotifyInit()
-    try {
-      const { readFd, writeFd } = makePipe()
-      const onread = {
-        buffer: Buffer.alloc(64 * 1024),
-        callback: (length: number, buffer: Uint8Array) => {
-          this.#dispatch(Buffer.from(buffer.buffer, buffer.byteOffset, length))
-          return true
-        },
-      }
-      // the declared options leave out that a descriptor may have `onread` too (net.Socket documents it)
-      const socket = new Socket({
-        fd: readFd,
-        readable: true,
-        writable: false,
-        onread,
-      } as ConstructorParameters<typeof Socket>[0])
-      socket.on('error', () => this.#abandon(socket))
-      duplicateOnto(inotify, readFd)
-      closeSync(writeFd)
-      socket.resume()
-      this.#socket = socket
-      this.#fd = readFd
-    } finally {
-      closeSync(inotify)
+  #open(): InotifyChannel {
+    if (this.#channel === undefined) {
+      const channel = openInotify(
+        events => this.#dispatch(events),
+        () => this.#abandon(channel),
+      )
+      this.#channel = channel
+      channel.keepAlive(this.#waits > 0)
     }
-    this.#keepAlive()
-    return this.#fd
+    return this.#channel
   }
 
   #closeWhenUnused(): void {
     if (this.#subscriptions.size > 0) return
-    this.#socket?.destroy()
-    this.#socket = undefined
-    this.#fd = -1
+    this.#channel?.close()
+    this.#channel = undefined
   }
 
   /** Reading failed: nobody may rely on events any more. */
-  #abandon(socket: Socket): void {
-    if (socket !== this.#socket) return
+  #abandon(channel: InotifyChannel): void {
+    if (channel !== this.#channel) return
     const watchers = new Set([...this.#subscriptions.values()].flat().map(one => one.watcher))
     this.#subscriptions.clear()
     this.#closeWhenUnused()
     for (const watcher of watchers) watcher.degrade('reading inotify events failed')
   }
 
-  /** struct inotify_event: int wd, u32 mask, u32 cookie, u32 len, char name[len]; native byte order. */
   #dispatch(events: Buffer): void {
-    for (let at = 0; at + 16 <= events.length; at += 16 + events.readUInt32LE(at + 12)) {
-      const watch = events.readInt32LE(at)
-      const mask = events.readUInt32LE(at + 4)
+    for (const { watch, mask } of inotifyEvents(events)) {
       if ((mask & inQueueOverflow) !== 0) {
         for (const all of this.#subscriptions.values()) for (const one of all) one.watcher.notify(mask)
         continue
@@ -216,7 +181,7 @@ class PathWatcher implements Watcher {
   }
 
   add(path: string, events: number): boolean {
-    const eventless = eventlessFileSystems.get(fileSystemType(path) ?? 0)
+    const eventless = eventlessFileSystem(path)
     if (eventless !== undefined) {
       this.degrade(`${eventless} gives no events`)
       return false

@@ -282,6 +282,12 @@ export class BlockBuilder {
     return this.#offsets.length
   }
 
+  /** Forgets what was added. */
+  clear(): void {
+    this.#offsets = []
+    this.#length = 0
+  }
+
   add(entry: NewEntry): void {
     const { name, signature, payload } = entry
     const at = this.#begin(name.length, payload.length, entry.flags ?? 0, entry.hint ?? 0)
@@ -291,20 +297,14 @@ export class BlockBuilder {
     this.#buffer.set(payload, at + entryHeadBytes + name.length)
   }
 
-  /** With room for a payload of so many bytes, zeros as yet. */
-  addFrom(
-    stat: StatBuffer,
-    names: Uint8Array,
-    nameStart: number,
-    nameLength: number,
-    payloadLength: number,
-    flags: number,
-  ): void {
+  /** What statx found, with room for a payload of so many bytes, zeros as yet. `name` ends with a zero byte. */
+  addFound(stat: StatBuffer, name: Uint8Array, payloadLength: number, flags: number): void {
+    const nameLength = name.length - 1
     const at = this.#begin(nameLength, payloadLength, flags, 0)
     writeSignature(stat, this.#words, at >> 2)
-    for (let k = 0; k < nameLength; k++)
-      this.#buffer[at + entryHeadBytes + k] = names[nameStart + k] as number
-    this.#buffer.fill(0, at + entryHeadBytes + nameLength, this.#length)
+    const bytes = this.#buffer
+    for (let k = 0; k < nameLength; k++) bytes[at + entryHeadBytes + k] = name[k] as number
+    bytes.fill(0, at + entryHeadBytes + nameLength, this.#length)
   }
 
   /** Takes an entry of another block as it is. */
@@ -315,6 +315,39 @@ export class BlockBuilder {
     this.#buffer.set(block.bytes.subarray(start, start + length), this.#length)
     this.#offsets.push(this.#length)
     this.#length += length
+  }
+
+  /**
+   * For entries that were added in any order: sorted, of one name the last that was added; each hint is the entry that
+   * was added next. Otherwise as `finish`.
+   */
+  finishSorted(): TreeBlock {
+    const added = this.#offsets
+    const order = Array.from(added, (_, i) => i).sort(
+      (a, b) => this.#compareNames(added[a] as number, added[b] as number) || a - b,
+    )
+    const kept = order.filter((one, i) => {
+      const next = order[i + 1]
+      return next === undefined || this.#compareNames(added[one] as number, added[next] as number) !== 0
+    })
+    const place = new Int32Array(added.length)
+    for (const [i, one] of kept.entries()) place[one] = i
+    for (let i = 0; i + 1 < added.length; i++)
+      this.#words[((added[i] as number) >> 2) + signatureWords] = place[i + 1] as number
+    this.#offsets = kept.map(one => added[one] as number)
+    return this.finish()
+  }
+
+  #compareNames(a: number, b: number): number {
+    const lengthA = (this.#words[(a >> 2) + signatureWords + 1] as number) & 0xffff
+    const lengthB = (this.#words[(b >> 2) + signatureWords + 1] as number) & 0xffff
+    const bytes = this.#buffer
+    const both = lengthA < lengthB ? lengthA : lengthB
+    for (let k = entryHeadBytes; k < entryHeadBytes + both; k++) {
+      const difference = (bytes[a + k] as number) - (bytes[b + k] as number)
+      if (difference !== 0) return difference
+    }
+    return lengthA - lengthB
   }
 
   /** The block, in memory of its own that can be shared; the builder is empty again. */
@@ -366,6 +399,46 @@ function align(bytes: number): number {
 }
 
 export const emptyBlock = new BlockBuilder(64).finish()
+
+/** The entries of `old` whose number in `kept` is 1, and those of `changed`, which wins where both have a name. */
+export function mergeBlocks(
+  old: TreeBlock,
+  kept: Uint8Array,
+  changed: TreeBlock,
+  builder = new BlockBuilder(),
+): TreeBlock {
+  let next = 0
+  for (let i = 0; i < old.count; i++) {
+    if (kept[i] !== 1) continue
+    for (; next < changed.count; next++) {
+      const order = compareEntries(changed, next, old, i)
+      if (order > 0) break
+      builder.copy(changed, next)
+      if (order === 0) {
+        next++
+        kept[i] = 0
+        break
+      }
+    }
+    if (kept[i] !== 0) builder.copy(old, i)
+  }
+  for (; next < changed.count; next++) builder.copy(changed, next)
+  return builder.finish()
+}
+
+/** By the bytes of their names. */
+export function compareEntries(a: TreeBlock, i: number, b: TreeBlock, j: number): number {
+  const lengthA = a.nameLength(i)
+  const lengthB = b.nameLength(j)
+  const startA = a.nameStart(i)
+  const startB = b.nameStart(j)
+  const both = lengthA < lengthB ? lengthA : lengthB
+  for (let k = 0; k < both; k++) {
+    const difference = (a.bytes[startA + k] as number) - (b.bytes[startB + k] as number)
+    if (difference !== 0) return difference
+  }
+  return lengthA - lengthB
+}
 
 /** A block with some entries put or, where undefined, left out; names in latin1. */
 export function mergeBlock(

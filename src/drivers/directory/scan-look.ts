@@ -1,0 +1,227 @@
+/**
+ * In a scanning thread: compares directories with what is remembered of them. What did not change costs one statx and a
+ * comparison of words; only a directory in which something differs gets a new block, in which what is new or changed is
+ * `pending` until it has been sent.
+ *
+ * A directory is listed again when it changed while it was listed, since names that are moved meanwhile may be missed.
+ */
+import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
+import { inotifyAdd } from '../../os/syscalls.ts'
+import {
+  closeFd,
+  cName,
+  DirectoryReader,
+  ELOOP,
+  ENOENT,
+  ENOTDIR,
+  openFlag,
+  rewindDirectory,
+  statFd,
+  systemError,
+  tryOpenBeneath,
+  tryReadLinkAt,
+  tryStatAt,
+} from '../../os/tree-calls.ts'
+import { digestBytes, entryFlag } from './entry-flags.ts'
+import { PathError } from './path-error.ts'
+import type { LookAnswer, LookItem, LookRequest, LookResult } from './scan-protocol.ts'
+import { BlockBuilder, mergeBlocks, Signature, TreeBlock } from './tree-block.ts'
+
+const listingsMax = 4
+/** Of an entry of the old block that was seen, and is another now. */
+const superseded = 2
+
+// each thread looks at one directory at a time
+const reader = new DirectoryReader()
+const stat = new StatBuffer()
+const before = new StatBuffer()
+const found = new BlockBuilder()
+const merged = new BlockBuilder()
+
+export function look(request: LookRequest): LookAnswer {
+  const results: LookResult[] = []
+  const wanted = request.items.some(item => item.watch)
+  const watches = new Int32Array(wanted ? request.items.length : 0).fill(-1)
+  let watchFailure: string | undefined
+  let entries = 0
+  for (const [number, item] of request.items.entries()) {
+    const flags = openFlag.read | openFlag.directory
+    const fd = tryOpenBeneath(request.root, item.path === '.' ? '' : item.path, flags)
+    if (fd < 0) {
+      if (fd !== -(ENOENT as number) && fd !== -(ENOTDIR as number) && fd !== -(ELOOP as number))
+        throw new PathError(systemError('open', -fd), item.path)
+      results.push({ item: number, block: undefined, directories: [] })
+      continue
+    }
+    try {
+      if (item.watch && watchFailure === undefined) {
+        try {
+          watches[number] = inotifyAdd(request.inotify, `/proc/self/fd/${fd}`, request.watchMask)
+        } catch (error) {
+          watchFailure = (error as NodeJS.ErrnoException).code ?? String(error)
+        }
+      }
+      const looked = new DirectoryLook(item, fd, request.racyMs)
+      const result = item.names === undefined ? looked.all() : looked.some(item.names)
+      entries += looked.entries
+      if (result !== undefined) results.push({ item: number, ...result })
+    } catch (error) {
+      found.clear()
+      throw error instanceof PathError ? error : new PathError(error, item.path)
+    } finally {
+      closeFd(fd)
+    }
+  }
+  return { results, watches, watchFailure, entries }
+}
+
+class DirectoryLook {
+  readonly #item: LookItem
+  readonly #fd: number
+  readonly #old: TreeBlock | undefined
+  readonly #racyMs: number
+  /** Of each entry of the old block: 1 when it stays as it is. */
+  readonly #kept: Uint8Array
+  #directories: string[] = []
+  /** Something is gone, or has to be read again. */
+  #differs = false
+  entries = 0
+
+  constructor(item: LookItem, fd: number, racyMs: number) {
+    this.#item = item
+    this.#fd = fd
+    this.#racyMs = racyMs
+    this.#old = item.block === undefined ? undefined : new TreeBlock(item.block)
+    this.#kept = new Uint8Array(this.#old?.count ?? 0)
+  }
+
+  all(): Omit<LookResult, 'item'> | undefined {
+    statFd(this.#fd, before)
+    for (let listing = 1; ; listing++) {
+      this.#list()
+      statFd(this.#fd, stat)
+      const still = stat.mtimeNs === before.mtimeNs && stat.ctimeNs === before.ctimeNs
+      if (still || listing === listingsMax) return this.#result()
+      statFd(this.#fd, before)
+      found.clear()
+      rewindDirectory(this.#fd)
+    }
+  }
+
+  some(names: readonly string[]): Omit<LookResult, 'item'> | undefined {
+    const old = this.#old
+    this.#kept.fill(1)
+    for (const name of names) {
+      const bytes = cName(name)
+      this.entries++
+      const i = old === undefined ? -1 : old.find(bytes, 0, name.length)
+      if (i >= 0) this.#kept[i] = superseded
+      const error = tryStatAt(this.#fd, bytes, stat)
+      if (error === 0) this.#compare(i, bytes)
+      else if (error !== -(ENOENT as number))
+        throw new PathError(systemError('statx', -error), this.#path(name))
+      if (i >= 0 && this.#kept[i] === superseded) this.#differs = true
+    }
+    return this.#result()
+  }
+
+  #list(): void {
+    const old = this.#old
+    this.#kept.fill(0)
+    this.#directories = []
+    this.#differs = false
+    let seen = 0
+    let expected = 0
+    let previous = -1
+    reader.start(this.#fd)
+    while (reader.step()) {
+      const name = reader.name
+      this.entries++
+      let i = -1
+      if (old !== undefined) {
+        // names come in the order of the last listing, if nothing changed
+        if (expected < old.count && old.isNamed(expected, reader.buffer, reader.nameStart, reader.nameLength))
+          i = expected
+        else i = old.find(reader.buffer, reader.nameStart, reader.nameLength)
+        if (i >= 0) {
+          if (previous >= 0 && old.hint(previous) !== i) old.setHint(previous, i)
+          previous = i
+          expected = old.hint(i)
+        }
+      }
+      const error = tryStatAt(this.#fd, name, stat)
+      // gone between the listing and the look: as if it had gone before
+      if (error === -(ENOENT as number)) continue
+      if (error < 0)
+        throw new PathError(
+          systemError('statx', -error),
+          this.#path(name.toString('latin1', 0, name.length - 1)),
+        )
+      if (i >= 0 && this.#kept[i] === 0) {
+        this.#kept[i] = superseded
+        seen++
+      }
+      this.#compare(i, name)
+    }
+    if (old === undefined || seen < old.count) this.#differs = true
+  }
+
+  /** Compares what statx found with an entry of the old block, if there is one (not negative). */
+  #compare(i: number, name: Buffer): void {
+    const old = this.#old
+    if (old !== undefined && i >= 0 && old.matches(i, stat)) {
+      const flags = old.flags(i)
+      if ((flags & (entryFlag.racy | entryFlag.pending)) === 0) {
+        this.#kept[i] = 1
+        return
+      }
+      if (stat.kind !== fileKind.symlink || (flags & entryFlag.pending) !== 0) {
+        this.#kept[i] = 1
+        this.#differs = true
+        return
+      }
+      const target = tryReadLinkAt(this.#fd, name)
+      if (target === old.payload(i).toString('latin1')) {
+        this.#kept[i] = 1
+        if (!this.#isRacy()) old.setFlags(i, flags & ~entryFlag.racy)
+        return
+      }
+    }
+    this.#add(name)
+    if (stat.kind !== fileKind.directory || this.#item.path === '.') return
+    const before = i >= 0 ? old?.signature(i) : undefined
+    if (before === undefined || !before.isDirectory || !before.sameInode(Signature.of(stat)))
+      this.#directories.push(name.toString('latin1', 0, name.length - 1))
+  }
+
+  #add(name: Buffer): void {
+    if (stat.kind === fileKind.file) found.addFound(stat, name, digestBytes(stat.size), entryFlag.pending)
+    else if (stat.kind !== fileKind.symlink) found.addFound(stat, name, 0, entryFlag.pending)
+    else {
+      const racy = this.#isRacy() ? entryFlag.racy : 0
+      const target = tryReadLinkAt(this.#fd, name)
+      found.add({
+        name: name.toString('latin1', 0, name.length - 1),
+        signature: Signature.of(stat),
+        // when something else has the name by now, reading it will tell
+        payload: Buffer.from(typeof target === 'string' ? target : '', 'latin1'),
+        flags: entryFlag.pending | racy,
+      })
+    }
+  }
+
+  #isRacy(): boolean {
+    return Number(stat.ctimeNs / 1000n) / 1000 > Date.now() - this.#racyMs
+  }
+
+  #result(): Omit<LookResult, 'item'> | undefined {
+    if (!this.#differs && found.count === 0) return undefined
+    const changed = found.finishSorted()
+    const block = this.#old === undefined ? changed : mergeBlocks(this.#old, this.#kept, changed, merged)
+    return { block: block.bytes, directories: this.#directories }
+  }
+
+  #path(name: string): string {
+    return this.#item.path === '' ? name : `${this.#item.path}/${name}`
+  }
+}

@@ -1,0 +1,105 @@
+/** The scanning threads, seen from the main one: requests go to the thread that has the fewest. */
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import { describeSystemError, HotspareError } from '../../os/errors.ts'
+import { displayPath } from '../../stream/entry.ts'
+import type {
+  BlocksAnswer,
+  BlocksRequest,
+  LookAnswer,
+  LookRequest,
+  ReadAnswer,
+  ReadRequest,
+  ScanAnswer,
+  ScanFailure,
+  ScanReply,
+  ScanRequest,
+} from './scan-protocol.ts'
+
+const threadsMax = 4
+
+interface Thread {
+  readonly worker: Worker
+  readonly waiting: Map<number, { resolve(answer: ScanAnswer): void; reject(error: unknown): void }>
+}
+
+export class ScanPool {
+  readonly #threads: Thread[] = []
+  readonly #root: string
+  #next = 1
+  #closed = false
+
+  /** `root` is for messages. */
+  constructor(root: string, threads = Math.max(2, Math.min(threadsMax, availableParallelism()))) {
+    this.#root = root
+    for (let i = 0; i < threads; i++) this.#threads.push(this.#start())
+  }
+
+  get threads(): number {
+    return this.#threads.length
+  }
+
+  look(request: LookRequest): Promise<LookAnswer> {
+    return this.#ask(request) as Promise<LookAnswer>
+  }
+
+  read(request: ReadRequest): Promise<ReadAnswer> {
+    return this.#ask(request) as Promise<ReadAnswer>
+  }
+
+  blocks(request: BlocksRequest): Promise<BlocksAnswer> {
+    return this.#ask(request) as Promise<BlocksAnswer>
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await Promise.all(this.#threads.map(thread => thread.worker.terminate()))
+  }
+
+  #ask(request: ScanRequest): Promise<ScanAnswer> {
+    const thread = this.#threads.reduce((least, one) => (one.waiting.size < least.waiting.size ? one : least))
+    const id = this.#next++
+    return new Promise((resolve, reject) => {
+      // only work under way keeps the process alive
+      thread.worker.ref()
+      thread.waiting.set(id, { resolve, reject })
+      thread.worker.postMessage({ id, request })
+    })
+  }
+
+  #start(): Thread {
+    const file = import.meta.url.endsWith('.ts') ? './scan-worker.ts' : './scan-worker.js'
+    const worker = new Worker(new URL(file, import.meta.url), { name: 'hotspare-scan' })
+    const thread: Thread = { worker, waiting: new Map() }
+    worker.unref()
+    worker.on('message', (reply: ScanReply) => {
+      const asked = thread.waiting.get(reply.id)
+      thread.waiting.delete(reply.id)
+      if (thread.waiting.size === 0) worker.unref()
+      if ('answer' in reply) asked?.resolve(reply.answer)
+      else asked?.reject(this.#error(reply.failure))
+    })
+    const fail = (error: unknown): void => {
+      for (const asked of thread.waiting.values()) asked.reject(error)
+      thread.waiting.clear()
+    }
+    worker.on('error', fail)
+    worker.on('exit', () =>
+      fail(new Error(this.#closed ? 'the scanning threads were closed' : 'a scanning thread ended')),
+    )
+    return thread
+  }
+
+  #error({ message, code, path }: ScanFailure): unknown {
+    const error = Object.assign(new Error(message), code === undefined ? {} : { code })
+    if (path === undefined) return error
+    const shown = path === '' || path === '.' ? this.#root : `${this.#root}/${displayPath(path)}`
+    const described = describeSystemError(error, `Reading ${shown}`)
+    return described instanceof HotspareError
+      ? new HotspareError(described.code, described.message, {
+          cause: error,
+          details: { ...described.details, path: shown },
+        })
+      : error
+  }
+}
