@@ -25,7 +25,8 @@ is switched is said by one of
   --http-enter URL --http-leave URL
 
 Exit status: 12 enter failed, 13 the mode is off or its state unknown, 14 LEAVE FAILED (says what to
-run by hand), 15 --max-hold reached, 16 the source never held still; the others as ever.
+run by hand), 15 --max-hold reached, 16 the source never held still, 17 --inside failed; the others as
+ever.
 
 Examples:
   hotspare mirror /srv/board /backup/board --enter 'touch /srv/board/.closed' --leave 'rm -f /srv/board/.closed'
@@ -52,6 +53,7 @@ interface Options extends CommonOptions {
   readonly httpLeave?: string
   readonly httpStatus?: string
   readonly httpHeaders?: string
+  readonly inside?: string
   readonly maxHold?: string
   readonly settle?: string
   readonly commandTimeout?: string
@@ -80,6 +82,10 @@ export function registerMirror(program: Command, context: CommandContext): void 
     .option('--http-leave <url>', 'POST there leaves it')
     .option('--http-status <url>', 'GET there is answered with 2xx while the mode is on')
     .option('--http-headers <file>', "lines of 'Name: value', in a file of mode 0600")
+    .option(
+      '--inside <command>',
+      "run while the mode is on, beside the pass: dumps the application's database, say",
+    )
     .option('--max-hold <time>', 'how long the mode may be on', '5m')
     .option('--settle <time>', 'how long to wait, when the mode is on, for what had begun before')
     .option('--command-timeout <time>', 'how long each command may take', '60s')
@@ -95,7 +101,7 @@ export function registerMirror(program: Command, context: CommandContext): void 
       }
       if (source === undefined || target === undefined) throw usage('Name SOURCE and TARGET.')
       const printer = new MirrorPrinter(output, options)
-      const { archive, resync } = options
+      const { archive, inside, resync } = options
       const report = await mirror({
         source,
         target,
@@ -103,6 +109,7 @@ export function registerMirror(program: Command, context: CommandContext): void 
         noDelete: !options.delete,
         ...given({
           archive,
+          inside,
           resync,
           maxHoldMs: duration('--max-hold', options.maxHold, 1),
           settleMs: duration('--settle', options.settle, 0),

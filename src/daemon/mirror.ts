@@ -16,6 +16,7 @@ import { parentDirectory } from '../os/storage.ts'
 import { entryPathFromText } from '../stream/entry.ts'
 import { type ApplicationMode, applicationNamed, flagTextDefault } from './applications.ts'
 import type { FollowEvent } from './events.ts'
+import { InsideCommand } from './inside-command.ts'
 import { claimLease } from './lease.ts'
 import { recoverLeases } from './lease-recovery.ts'
 import { type FollowPlace, locateFollow } from './locate.ts'
@@ -55,6 +56,11 @@ export interface MirrorOptions {
   /** How long what had begun before the mode was on may take to end; by kind of mode unless told otherwise. */
   readonly settleMs?: number
   readonly refreshEveryMs?: number
+  /**
+   * For `sh -c`: run while the mode is on, beside the pass; a dump of the application's database, say. The window lasts until
+   * both are done, and what was read counts only when it succeeded.
+   */
+  readonly inside?: string
   /** An archive of the copy, made when the application goes on again. */
   readonly archive?: string
   readonly noDelete?: boolean
@@ -98,8 +104,8 @@ const faultMsMax = 30_000
 
 /**
  * Resolves when the copy has what was read inside the window, durably. Rejects with `enter-failed`, `mode-off`,
- * `mode-unknown`, `leave-failed` (the mode may be on), `hold-exceeded`, `never-still`, `window-busy`, with what `follow`
- * rejects with, or with an AbortError. The mode has then been left, but for `leave-failed`.
+ * `mode-unknown`, `inside-failed`, `leave-failed` (the mode may be on), `hold-exceeded`, `never-still`, `window-busy`, with
+ * what `follow` rejects with, or with an AbortError. The mode has then been left, but for `leave-failed`.
  */
 export async function mirror(options: MirrorOptions): Promise<MirrorReport> {
   try {
@@ -234,6 +240,7 @@ class Mirror {
     const timeoutMs = options.commandTimeoutMs ?? commandTimeoutMsDefault
     let held: HeldPass | undefined
     let inside: HeldPassReport | undefined
+    let command: InsideCommand | undefined
     const window = await holdWindow({
       mode,
       clock,
@@ -256,17 +263,34 @@ class Mirror {
       begin: () => {
         const pass = passes.client.hold()
         held = pass
-        const read = pass.read.then(report => {
-          inside = report
-        })
-        return { read, conclude: keep => pass.conclude(keep) }
+        command = this.#startInside(place)
+        const read = Promise.all([
+          command?.done,
+          pass.read.then(report => {
+            inside = report
+          }),
+        ])
+        const conclude = (keep: boolean): void => {
+          pass.conclude(keep)
+          if (!keep) command?.end()
+        }
+        return { read, conclude }
       },
       onEvent: event => {
         if (event.event === 'left' && inside !== undefined) this.#emit({ event: 'held', ...inside })
         this.#emit(event)
       },
     })
+    // the application goes on: nothing of the command's may be left behind
+    await command?.done.catch(() => undefined)
     return { window, held, inside }
+  }
+
+  #startInside({ source, target }: FollowPlace): InsideCommand | undefined {
+    const { inside } = this.#options
+    if (inside === undefined) return undefined
+    const onOutput = (step: string, output: string) => this.#emit({ event: 'output', step, output })
+    return new InsideCommand(inside, { source, target, onOutput })
   }
 
   /** Why the window was given up: of a read that ended early the sink's fault, which comes a moment later. */

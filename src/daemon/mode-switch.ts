@@ -74,7 +74,9 @@ class CommandSwitch implements ModeSwitch {
     const result = await this.#run(step, command, window, signal)
     if (result.end.kind === 'exit' && result.end.status === 0) return
     const code = step === 'leave' ? 'leave-failed' : 'enter-failed'
-    throw new HotspareError(code, failureText(step, command, result), { details: { output: result.output } })
+    throw new HotspareError(code, failureText(`The command to ${step}`, command, result), {
+      details: { output: result.output },
+    })
   }
 
   async #verify(verification: Verification, signal: AbortSignal): Promise<boolean> {
@@ -85,7 +87,7 @@ class CommandSwitch implements ModeSwitch {
     // 126 and 127 are the shell's own: the command could not be run
     const ran = end.kind === 'exit' && end.status !== 126 && end.status !== 127
     if (verification.off === undefined ? ran : shows(result, verification.off)) return false
-    throw new HotspareError('mode-unknown', failureText('verify', verification, result), {
+    throw new HotspareError('mode-unknown', failureText('The command to verify', verification, result), {
       details: { output: result.output },
     })
   }
@@ -112,7 +114,8 @@ function shows({ end, output }: CommandResult, sign: Sign): boolean {
 
 const linesShown = 5
 
-function failureText(step: string, command: ModeCommand, { end, output }: CommandResult): string {
+/** How a command of the user's failed, and the last of what it said. */
+export function failureText(what: string, command: ModeCommand, { end, output }: CommandResult): string {
   const how = {
     exit: end.kind === 'exit' ? `ended with status ${end.status}` : '',
     signal: end.kind === 'signal' ? `was ended by ${end.signal}` : '',
@@ -121,7 +124,7 @@ function failureText(step: string, command: ModeCommand, { end, output }: Comman
   }[end.kind]
   const lines = output === '' ? [] : output.split('\n').slice(-linesShown)
   const said = lines.length === 0 ? '' : ` It said: ${lines.join(' | ')}`
-  return `The command to ${step} ${how}: ${commandText(command)}.${said}`
+  return `${what} ${how}: ${commandText(command)}.${said}`
 }
 
 /**
