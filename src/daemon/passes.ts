@@ -358,7 +358,9 @@ class GatedSource implements Source {
   ): AsyncIterable<Entry> {
     try {
       const last = yield* this.#readInside(from, options, client, held)
-      if (!(await held.concluded)) throw new PassAbandoned('The maintenance window was given up.')
+      const over = aborted(options.signal, held.abandoned).then(() => false)
+      if (!(await Promise.race([held.concluded, over])))
+        throw new PassAbandoned('The maintenance window was given up.')
       this.#awaited = { position: last.position, tell: () => held.wasMadeDurable() }
       client.released(held)
       yield last
