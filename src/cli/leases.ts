@@ -6,6 +6,8 @@ import { Output } from './output.ts'
 
 /** Who only asks for help or the version is not kept waiting for an application that hangs. */
 const shortMsMax = 5_000
+/** Who runs the next command waits for little; it is tried again by the one after that. */
+const attemptsMax = 2
 
 export class LeasePrinter {
   readonly #output: Output
@@ -41,7 +43,8 @@ export async function leaveWhatWasLeft(argv: readonly string[], signal: AbortSig
   await recoverLeases({
     ...localMachine,
     signal,
-    ...(short ? { timeoutMsMax: shortMsMax, attemptsMax: 1 } : {}),
+    attemptsMax: short ? 1 : attemptsMax,
+    ...(short ? { timeoutMsMax: shortMsMax } : {}),
     onEvent: event => {
       if (json) process.stderr.write(`${JSON.stringify(event)}\n`)
       else printer.print(event)
