@@ -50,6 +50,8 @@ export const errorCodes = {
   // what was received
   'entry-invalid': { exit: 11, meaning: 'an entry is malformed or out of order' },
   'digest-mismatch': { exit: 11, meaning: 'what was received does not give the digest that it should' },
+  // archives
+  'archive-damaged': { exit: 7, meaning: 'the archive is damaged, or is not what was written' },
 } as const
 
 export type ErrorCode = keyof typeof errorCodes

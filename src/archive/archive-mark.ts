@@ -1,0 +1,64 @@
+/**
+ * What proves an archive by itself: a `comment` record (which every tar knows to ignore) that ends each pax header.
+ *
+ *     first     global header   comment=hotspare1 CHAIN begin
+ *     member    pax header      comment=hotspare1 CHAIN CONTENT
+ *     last      global header   comment=hotspare1 CHAIN end MEMBERS
+ *
+ * CONTENT is the content's digest in hex (see content-digest.ts), '-' for what has none. CHAIN is the first half, in
+ * hex, of the BLAKE3-256 of the member's header blocks and records, in which its own place is held by the CHAIN of the
+ * header before (zeros for the first). So every byte of metadata is proved, and that no member is missing, added or
+ * moved. Content is proved by its digest, and what is left, padding, is zeros.
+ */
+import { blake3 } from '@napi-rs/blake-hash'
+
+const intro = 'hotspare1 '
+export const chainStart = '0'.repeat(32)
+
+export type MarkTail =
+  | { readonly kind: 'begin' }
+  | { readonly kind: 'end'; readonly members: number }
+  | { readonly kind: 'member'; readonly content: string | undefined }
+
+export interface Mark {
+  readonly chain: string
+  readonly tail: MarkTail
+}
+
+export const beginMark = `${intro}${chainStart} begin`
+
+export function endMark(members: number): string {
+  return `${intro}${chainStart} end ${members}`
+}
+
+/** With a place for the chain. */
+export function memberMark(content: Uint8Array | undefined): string {
+  const digest =
+    content === undefined
+      ? '-'
+      : Buffer.from(content.buffer, content.byteOffset, content.length).toString('hex')
+  return `${intro}${chainStart} ${digest}`
+}
+
+/** From where the value of a comment of ours begins to where its chain does. */
+export const chainOffset = intro.length
+export const chainLength = chainStart.length
+
+/** Undefined when the comment is none of ours. */
+export function parseMark(comment: string): Mark | undefined {
+  if (!comment.startsWith(intro)) return undefined
+  const chain = comment.slice(chainOffset, chainOffset + chainLength)
+  if (!/^[0-9a-f]{32} /.test(comment.slice(chainOffset, chainOffset + chainLength + 1))) return undefined
+  const tail = comment.slice(chainOffset + chainLength + 1)
+  if (tail === 'begin') return { chain, tail: { kind: 'begin' } }
+  if (tail === '-') return { chain, tail: { kind: 'member', content: undefined } }
+  if (/^[0-9a-f]{64}$/.test(tail)) return { chain, tail: { kind: 'member', content: tail } }
+  if (/^end [0-9]{1,15}$/.test(tail)) return { chain, tail: { kind: 'end', members: Number(tail.slice(4)) } }
+  return undefined
+}
+
+/** Puts `previous` in the place of the chain, and gives the digest over all. */
+export function nextChain(area: Buffer, chainAt: number, previous: string): string {
+  area.write(previous, chainAt, chainLength, 'latin1')
+  return blake3(area).toString('hex', 0, chainLength / 2)
+}

@@ -1,0 +1,257 @@
+/**
+ * The header blocks of an archive's members, in pax format: what fits a ustar header stands there, all else in records
+ * before it. Nothing in them depends on when or where they are written: no names of users, no times of access, no
+ * process's number. Each ends with a mark by which it is proved (archive-mark.ts).
+ */
+import type { SnapshotEntry, SnapshotExtent, SnapshotFile } from '../drivers/snapshot.ts'
+import { unreachable } from '../os/errors.ts'
+import { xattrRecord } from './acl-text.ts'
+import {
+  beginMark,
+  chainLength,
+  chainOffset,
+  chainStart,
+  endMark,
+  memberMark,
+  nextChain,
+} from './archive-mark.ts'
+import { contentDigest } from './content-digest.ts'
+import { encodeXattrName, paxRecord, paxTime } from './pax-records.ts'
+import { sparseMap, sparseNamePrefix } from './sparse-map.ts'
+import {
+  blockBytes,
+  field,
+  idMax,
+  nameBytesMax,
+  paddedBytes,
+  putChecksum,
+  putOctal,
+  sizeMax,
+  typeflag,
+} from './tar-format.ts'
+
+export interface MemberHeader {
+  /** A view, void when the next header is made. */
+  readonly bytes: Buffer
+  /** What stands before the content: the map of a sparse file. */
+  readonly map: Buffer | undefined
+  /** Of map and content together, without padding. */
+  readonly dataBytes: number
+}
+
+const ustarMagic = 'ustar\x0000'
+const paxName = 'PaxHeader'
+
+export class HeaderWriter {
+  /** What the one file is called whose copy is no directory. */
+  readonly #ownName: string
+  #area = Buffer.alloc(64 * 1024)
+  #chain = chainStart
+  #members = 0
+
+  constructor(ownName: string) {
+    this.#ownName = ownName
+  }
+
+  get members(): number {
+    return this.#members
+  }
+
+  get chain(): string {
+    return this.#chain
+  }
+
+  begin(): Buffer {
+    return this.#global(beginMark)
+  }
+
+  end(): Buffer {
+    return this.#global(endMark(this.#members))
+  }
+
+  #global(mark: string): Buffer {
+    const records = paxRecord('comment', mark)
+    const recordBytes = paddedBytes(records.length)
+    const area = this.#reserve(blockBytes + recordBytes)
+    this.#putPax(area, records, typeflag.paxGlobal)
+    return this.#seal(area, records, mark)
+  }
+
+  member(entry: SnapshotEntry): MemberHeader {
+    this.#members++
+    const path = this.#pathOf(entry)
+    const file = entry.kind === 'file' ? entry : undefined
+    const map = file?.extents === undefined ? undefined : sparseMap(file.extents, file.size)
+    const contentBytes = file === undefined ? 0 : extentBytes(file)
+    const dataBytes = contentBytes + (map?.length ?? 0)
+    const name = map === undefined ? path : sparseNamePrefix + path.replace(/^\.\//, '')
+    const link = linkOf(entry)
+    const mark = memberMark(file === undefined ? undefined : contentDigest(file.digests))
+    const records =
+      textRecords(name, link) +
+      numberRecords(entry, dataBytes) +
+      xattrRecords(entry) +
+      (map === undefined || file === undefined ? '' : sparseRecords(path, file.size)) +
+      paxRecord('comment', mark)
+    const recordBytes = paddedBytes(records.length)
+    const area = this.#reserve(2 * blockBytes + recordBytes)
+    this.#putPax(area, records, typeflag.pax)
+    putMain(area, blockBytes + recordBytes, entry, name, link, dataBytes)
+    return { bytes: this.#seal(area, records, mark), map, dataBytes }
+  }
+
+  #pathOf(entry: SnapshotEntry): string {
+    if (entry.path === '' && entry.kind !== 'directory') return this.#ownName
+    if (entry.kind !== 'directory') return `./${entry.path}`
+    return entry.path === '' ? './' : `./${entry.path}/`
+  }
+
+  #reserve(bytes: number): Buffer {
+    if (this.#area.length < bytes) this.#area = Buffer.alloc(2 * bytes)
+    return this.#area.subarray(0, bytes)
+  }
+
+  #putPax(area: Buffer, records: string, type: string): void {
+    putCommon(area, 0, type)
+    area.write(paxName, 0, 'latin1')
+    putOctal(area, 0, field.mode, 0o644)
+    putOctal(area, 0, field.uid, 0)
+    putOctal(area, 0, field.gid, 0)
+    putOctal(area, 0, field.size, records.length)
+    putOctal(area, 0, field.mtime, 0)
+    putChecksum(area)
+    area.write(records, blockBytes, 'latin1')
+    area.fill(0, blockBytes + records.length, blockBytes + paddedBytes(records.length))
+  }
+
+  #seal(area: Buffer, records: string, mark: string): Buffer {
+    const chainAt = blockBytes + records.length - 1 - mark.length + chainOffset
+    this.#chain = nextChain(area, chainAt, this.#chain)
+    area.write(this.#chain, chainAt, chainLength, 'latin1')
+    return area
+  }
+}
+
+/** How many bytes of content stand in the archive: without holes. */
+export function extentBytes(file: SnapshotFile): number {
+  return file.extents === undefined
+    ? file.size
+    : file.extents.reduce((sum: number, { length }: SnapshotExtent) => sum + length, 0)
+}
+
+function linkOf(entry: SnapshotEntry): string {
+  return entry.kind === 'symlink' ? entry.target : entry.kind === 'hardlink' ? `./${entry.to}` : ''
+}
+
+function isAscii(latin1: string): boolean {
+  for (let i = 0; i < latin1.length; i++) if (latin1.charCodeAt(i) > 0x7e) return false
+  return true
+}
+
+function isUtf8(latin1: string): boolean {
+  const bytes = Buffer.from(latin1, 'latin1')
+  return Buffer.from(bytes.toString('utf8'), 'utf8').equals(bytes)
+}
+
+/** Text beyond what a ustar header can say: longer, or not ASCII. What is not UTF-8 and fits stays in the header. */
+function textRecords(name: string, link: string): string {
+  const isPlain = name.length <= nameBytesMax && link.length <= nameBytesMax && isAscii(name) && isAscii(link)
+  if (isPlain) return ''
+  const records: string[] = []
+  let isBinary = false
+  for (const [keyword, text] of [
+    ['path', name],
+    ['linkpath', link],
+  ] as const) {
+    const fits = text.length <= nameBytesMax
+    if (fits && isAscii(text)) continue
+    const utf8 = isUtf8(text)
+    if (!utf8 && (fits || (keyword === 'path' && ustarSplit(text) !== undefined))) continue
+    if (!utf8) isBinary = true
+    records.push(paxRecord(keyword, text))
+  }
+  return (isBinary ? paxRecord('hdrcharset', 'BINARY') : '') + records.join('')
+}
+
+/** Where a path can be cut into a header's two fields for it; undefined when it does not fit. */
+function ustarSplit(path: string): number | undefined {
+  if (path.length <= nameBytesMax) return undefined
+  const cut = path.indexOf('/', path.length - nameBytesMax - 1)
+  return cut < 1 || cut > field.prefix.length || cut === path.length - 1 ? undefined : cut
+}
+
+function numberRecords(entry: SnapshotEntry, dataBytes: number): string {
+  const { uid, gid, mtimeSeconds, mtimeNanoseconds } = entry
+  let records = ''
+  if (dataBytes > sizeMax) records += paxRecord('size', String(dataBytes))
+  if (uid > idMax) records += paxRecord('uid', String(uid))
+  if (gid > idMax) records += paxRecord('gid', String(gid))
+  if (mtimeNanoseconds !== 0 || mtimeSeconds < 0 || mtimeSeconds > sizeMax)
+    records += paxRecord('mtime', paxTime(mtimeSeconds, mtimeNanoseconds))
+  return records
+}
+
+/** A hard link has its file's, which are set once. */
+function xattrRecords(entry: SnapshotEntry): string {
+  const { xattrs } = entry
+  if (xattrs === undefined || entry.kind === 'hardlink') return ''
+  return Object.keys(xattrs)
+    .sort((a, b) => (encodeXattrName(a) < encodeXattrName(b) ? -1 : 1))
+    .map(name => paxRecord(...xattrRecord(name, xattrs[name] as Uint8Array)))
+    .join('')
+}
+
+/** GNU's sparse format 1.0. */
+function sparseRecords(path: string, size: number): string {
+  return (
+    paxRecord('GNU.sparse.major', '1') +
+    paxRecord('GNU.sparse.minor', '0') +
+    paxRecord('GNU.sparse.name', path) +
+    paxRecord('GNU.sparse.realsize', String(size))
+  )
+}
+
+function putCommon(area: Buffer, start: number, type: string): void {
+  area.fill(0, start, start + blockBytes)
+  area[start + field.typeflag.at] = type.charCodeAt(0)
+  area.write(ustarMagic, start + field.magic.at, 'latin1')
+  putOctal(area, start, field.devmajor, 0)
+  putOctal(area, start, field.devminor, 0)
+}
+
+function putMain(
+  area: Buffer,
+  start: number,
+  entry: SnapshotEntry,
+  name: string,
+  link: string,
+  dataBytes: number,
+): void {
+  putCommon(area, start, typeOf(entry))
+  const cut = ustarSplit(name)
+  if (cut !== undefined)
+    area.write(name.slice(0, cut), start + field.prefix.at, field.prefix.length, 'latin1')
+  area.write(cut === undefined ? name : name.slice(cut + 1), start, nameBytesMax, 'latin1')
+  if (link !== '') area.write(link, start + field.linkname.at, nameBytesMax, 'latin1')
+  putOctal(area, start, field.mode, entry.mode)
+  putOctal(area, start, field.uid, entry.uid > idMax ? 0 : entry.uid)
+  putOctal(area, start, field.gid, entry.gid > idMax ? 0 : entry.gid)
+  putOctal(area, start, field.size, dataBytes > sizeMax ? 0 : dataBytes)
+  putOctal(area, start, field.mtime, Math.min(Math.max(entry.mtimeSeconds, 0), sizeMax))
+  putChecksum(area, start)
+}
+
+function typeOf(entry: SnapshotEntry): string {
+  switch (entry.kind) {
+    case 'file':
+      return typeflag.file
+    case 'directory':
+      return typeflag.directory
+    case 'symlink':
+      return typeflag.symlink
+    case 'hardlink':
+      return typeflag.hardlink
+    default:
+      return unreachable(entry)
+  }
+}

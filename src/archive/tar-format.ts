@@ -1,0 +1,138 @@
+/**
+ * Fields of a tar header block, as POSIX (ustar) has them: POSIX.1-2017, pax, "ustar Interchange Format". Numbers too
+ * large for their field are read in GNU's base-256 form as well, and written as pax records.
+ */
+export const blockBytes = 512
+/** GNU tar pads to a record of 20 blocks, and older ones complain about anything else. */
+export const recordBytes = 20 * blockBytes
+
+export const nameBytesMax = 100
+/** The largest number of seven octal digits: uid, gid. */
+export const idMax = 0o7777777
+/** The largest number of eleven octal digits: size, mtime. */
+export const sizeMax = 0o77777777777
+
+export const typeflag = {
+  file: '0',
+  oldFile: '\0',
+  hardlink: '1',
+  symlink: '2',
+  characterDevice: '3',
+  blockDevice: '4',
+  directory: '5',
+  fifo: '6',
+  contiguous: '7',
+  pax: 'x',
+  paxGlobal: 'g',
+  gnuLongName: 'L',
+  gnuLongLink: 'K',
+  gnuSparse: 'S',
+} as const
+
+/** Where fields begin, and how long they are. */
+export const field = {
+  name: { at: 0, length: 100 },
+  mode: { at: 100, length: 8 },
+  uid: { at: 108, length: 8 },
+  gid: { at: 116, length: 8 },
+  size: { at: 124, length: 12 },
+  mtime: { at: 136, length: 12 },
+  checksum: { at: 148, length: 8 },
+  typeflag: { at: 156, length: 1 },
+  linkname: { at: 157, length: 100 },
+  magic: { at: 257, length: 8 },
+  devmajor: { at: 329, length: 8 },
+  devminor: { at: 337, length: 8 },
+  prefix: { at: 345, length: 155 },
+} as const
+
+export type Field = { readonly at: number; readonly length: number }
+
+export function paddedBytes(bytes: number): number {
+  return Math.ceil(bytes / blockBytes) * blockBytes
+}
+
+/** Octal digits up to the field's last byte, which is a zero. */
+export function putOctal(into: Uint8Array, start: number, { at, length }: Field, value: number): void {
+  let rest = value
+  for (let i = start + at + length - 2; i >= start + at; i--) {
+    into[i] = 0x30 + (rest % 8)
+    rest = Math.floor(rest / 8)
+  }
+  into[start + at + length - 1] = 0
+}
+
+/** Undefined when the field holds no number. Empty counts as 0, as every tar has it. */
+export function readNumber(block: Uint8Array, { at, length }: Field): number | undefined {
+  const first = block[at] as number
+  if (first & 0x80) return readBase256(block, at, length)
+  let value = 0
+  let digits = 0
+  for (let i = at; i < at + length; i++) {
+    const byte = block[i] as number
+    if (byte === 0x20 && digits === 0) continue
+    if (byte === 0 || byte === 0x20) break
+    if (byte < 0x30 || byte > 0x37) return undefined
+    value = value * 8 + (byte - 0x30)
+    digits++
+  }
+  return value
+}
+
+function readBase256(block: Uint8Array, at: number, length: number): number | undefined {
+  const first = block[at] as number
+  let value = first & 0x40 ? (first & 0x7f) - 0x80 : first & 0x7f
+  for (let i = at + 1; i < at + length; i++) {
+    value = value * 256 + (block[i] as number)
+    if (!Number.isSafeInteger(value)) return undefined
+  }
+  return value
+}
+
+/** Bytes up to the first zero, in latin1. */
+export function readText(block: Buffer, { at, length }: Field): string {
+  let end = at
+  while (end < at + length && block[end] !== 0) end++
+  return block.toString('latin1', at, end)
+}
+
+const pairMask = 0x00ff00ff
+
+/** The sum of all bytes of a header block, with its checksum field as spaces. */
+export function checksumOf(block: Uint8Array, start = 0): number {
+  let even = 0
+  let odd = 0
+  for (let i = start; i < start + blockBytes; i += 4) {
+    const word =
+      (block[i] as number) |
+      ((block[i + 1] as number) << 8) |
+      ((block[i + 2] as number) << 16) |
+      ((block[i + 3] as number) << 24)
+    even += word & pairMask
+    odd += (word >>> 8) & pairMask
+  }
+  let sum = (even & 0xffff) + (even >>> 16) + (odd & 0xffff) + (odd >>> 16)
+  const { at, length } = field.checksum
+  for (let i = start + at; i < start + at + length; i++) sum += 0x20 - (block[i] as number)
+  return sum
+}
+
+export function putChecksum(block: Uint8Array, start = 0): void {
+  let rest = checksumOf(block, start)
+  const at = start + field.checksum.at
+  for (let i = at + 5; i >= at; i--) {
+    block[i] = 0x30 + (rest & 7)
+    rest >>>= 3
+  }
+  block[at + 6] = 0
+  block[at + 7] = 0x20
+}
+
+export function isChecksumRight(block: Uint8Array): boolean {
+  return readNumber(block, field.checksum) === checksumOf(block)
+}
+
+export function isZero(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== 0) return false
+  return true
+}
