@@ -14,7 +14,7 @@ import { lockRange, unlockRange } from '../../os/syscalls.ts'
 import { type Checkpoint, Checkpointer, checkpointOf } from './checkpointer.ts'
 import { type DatabaseHeader, databaseHeaderBytes, parseDatabaseHeader } from './database-header.ts'
 import { openShared, type SharedDescriptor } from './descriptors.ts'
-import { isBusy, openDatabase, resultCode, sqliteCode } from './engine.ts'
+import { openDatabase, resultCode, sqliteCode } from './engine.ts'
 import { WalIndex, type WalIndexHeader } from './wal-index.ts'
 
 /** The `-shm` bytes that carry the five read locks (WAL_READ_LOCK(0..4) in wal.c). */
@@ -28,7 +28,7 @@ const indexTriesMax = 200
 
 const readAsync = promisify(read)
 
-type Databases = [DatabaseSync, DatabaseSync, DatabaseSync, DatabaseSync]
+type Databases = [DatabaseSync, DatabaseSync, DatabaseSync]
 
 interface Reader {
   readonly database: DatabaseSync
@@ -43,10 +43,7 @@ export class LiveDatabase {
   readonly #file: SharedDescriptor
   readonly #readers: readonly [Reader, Reader]
   readonly #keeper: DatabaseSync
-  /** For a checkpoint while the keeper holds the write lock. */
-  readonly #other: DatabaseSync
   readonly #checkpoint: StatementSync
-  readonly #otherCheckpoint: StatementSync
   readonly #checkpointer: Checkpointer
   #walFd: number | undefined
   #shm: SharedDescriptor | undefined
@@ -66,8 +63,6 @@ export class LiveDatabase {
     this.#readers = [reader(databases[0]), reader(databases[1])]
     this.#keeper = databases[2]
     this.#checkpoint = this.#keeper.prepare('PRAGMA wal_checkpoint(PASSIVE)')
-    this.#otherCheckpoint = databases[3].prepare('PRAGMA wal_checkpoint(PASSIVE)')
-    this.#other = databases[3]
     this.#checkpointer = new Checkpointer(path)
   }
 
@@ -76,7 +71,7 @@ export class LiveDatabase {
     const file = openShared(path, 'read')
     const opened: DatabaseSync[] = []
     try {
-      for (let i = 0; i < 4; i++) {
+      for (let i = 0; i < 3; i++) {
         const database = openDatabase(path)
         opened.push(database)
         database.exec('PRAGMA wal_autocheckpoint = 0')
@@ -270,15 +265,14 @@ export class LiveDatabase {
    * on it lasts until the checkpoint has ended.
    *
    * For `patienceMs` it looks for such a moment. `drain` says whether what it found is little enough to be moved at
-   * once. With `force` (the log is at its limit, and for long there was no such moment) the write lock is taken, so
-   * that the transactions that are under way end.
+   * once.
    *
    * Afterwards a read transaction is held, and the caller proves the log's continuity, as there was a moment without.
    * Gives the milliseconds for which writers were held, or undefined when nothing could be done.
    */
-  pauseWriters(drain: () => boolean, patienceMs: number, force: boolean): number | undefined {
+  pauseWriters(drain: () => boolean, patienceMs: number): number | undefined {
     if (this.#othersInProcess()) return undefined
-    if (!this.#lockReads(patienceMs)) return force ? this.#pauseByWriteLock(drain) : undefined
+    if (!this.#lockReads(patienceMs)) return undefined
     const startMs = performance.now()
     try {
       if (!drain()) return undefined
@@ -289,28 +283,6 @@ export class LiveDatabase {
       return performance.now() - startMs
     } finally {
       this.#unlockReads()
-    }
-  }
-
-  #pauseByWriteLock(drain: () => boolean): number | undefined {
-    if (!this.#takeWriteLock(30)) return undefined
-    const startMs = performance.now()
-    const deadlineMs = startMs + 20
-    let locked = false
-    try {
-      if (!drain()) return undefined
-      this.beginRead()
-      this.endOlderReads()
-      for (;;) {
-        locked ||= this.#lockReads(1)
-        const row = this.#otherCheckpoint.get() as { log: number; checkpointed: number }
-        if (locked && row.log === row.checkpointed) break
-        if (performance.now() > deadlineMs) break
-      }
-      return performance.now() - startMs
-    } finally {
-      this.#keeper.exec('ROLLBACK')
-      if (locked) this.#unlockReads()
     }
   }
 
@@ -328,30 +300,9 @@ export class LiveDatabase {
     this.#index?.close()
     for (const reader of this.#readers) reader.database.close()
     this.#keeper.close()
-    this.#other.close()
     this.#shm?.release()
     this.#file.release()
     if (this.#walFd !== undefined) closeSync(this.#walFd)
-  }
-
-  /** SQLite's busy handler sleeps for milliseconds between tries, and a busy writer's pauses are microseconds: spin. */
-  #takeWriteLock(msMax: number): boolean {
-    const deadlineMs = performance.now() + msMax
-    this.#keeper.exec('PRAGMA busy_timeout = 0')
-    try {
-      do {
-        try {
-          this.#keeper.exec('BEGIN IMMEDIATE')
-          return true
-        } catch (error) {
-          if (!isBusy(error)) throw error
-          pauseShortly()
-        }
-      } while (performance.now() < deadlineMs)
-      return false
-    } finally {
-      this.#keeper.exec('PRAGMA busy_timeout = 5000')
-    }
   }
 
   /** Takes all read locks for this process; false when another process holds one for longer than `msMax`. */
@@ -373,8 +324,8 @@ export class LiveDatabase {
 
   /** True when this process has connections to the database beside ours. */
   #othersInProcess(): boolean {
-    // the readers, the keeper, the other, the checkpointer's, and the descriptor for reading pages
-    const ours = this.#readers.length + 3 + this.#checkpointer.connections
+    // the readers, the keeper, the checkpointer's, and the descriptor for reading pages
+    const ours = this.#readers.length + 2 + this.#checkpointer.connections
     let open = 0
     for (const name of readdirSync('/proc/self/fd')) {
       const stat = statSync(`/proc/self/fd/${name}`, { bigint: true, throwIfNoEntry: false })

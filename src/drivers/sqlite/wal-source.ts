@@ -40,10 +40,12 @@ const patienceMs = { early: 2, late: 20 }
 const checkpointLookMs = 0.5
 /** So many checkpoints, each of what was written during the one before, until little is left for a pause. */
 const approachesMax = 4
-/** For so long the log stays over its limit before writers are made to wait by their own lock. */
-const forceAfterMs = 1000
+/** When the log was over its limit for so long, it is said. */
+const tellAfterMs = 10_000
 /** Writers are not held while more than this is read and moved. */
 const pauseBytesMax = 1024 * 1024
+/** So much is kept in memory on the way to a pause: who takes the entries must not hold it up. */
+const aheadBytesMax = 16 * 1024 * 1024
 
 export interface WalSourceOptions extends SourceOptions {
   readonly live: LiveDatabase
@@ -74,6 +76,7 @@ export class WalSource {
   #movesNext = false
   #relieveNow = false
   #fullSinceMs: number | undefined
+  #toldOfLimit = false
   #steppedAtMs = 0
   /** Stepping aside was put off: read again after `stepMs`, whatever events say. */
   stepDue = false
@@ -442,21 +445,31 @@ export class WalSource {
       : this.#uncheckpointedBytes >= (large ? checkpointBytes / 4 : checkpointBytes)
     if (!enough) return undefined
     this.#relieveNow = false
-    let pages: number | undefined
-    for (let approach = 1; approach <= approachesMax; approach++) {
-      this.#movesNext = true
-      pages = (yield* this.#rotate(seen)) ?? pages
-      pages = (yield* this.#drainWhileCheckpointing(seen)) ?? pages
-      if (!large || this.#uncheckpointedBytes <= pauseBytesMax) break
-    }
+    if (!large) return yield* this.#moveToFile(seen)
+    return yield* withoutGivingWay(this.#moveAndPause(bytes / limitBytes, seen), aheadBytesMax)
+  }
+
+  *#moveToFile(seen?: PageSet): Generator<Entry, number | undefined> {
+    this.#movesNext = true
+    let pages = yield* this.#rotate(seen)
+    pages = (yield* this.#drainWhileCheckpointing(seen)) ?? pages
     const { complete, done } = this.#live.checkpoint()
     if (done) this.#checkpointedBytes = this.#tail?.bytes ?? 0
-    const place = this.#tail?.place
     if (complete) pages = (yield* this.#rotate(seen)) ?? pages
-    const quiet = complete && this.#tail?.place === place
+    return pages
+  }
+
+  /** Moves again what was written during the move before, until little is left, and then makes writers pause. */
+  *#moveAndPause(fill: number, seen?: PageSet): Generator<Entry, number | undefined> {
+    let pages: number | undefined
+    for (let approach = 1; approach <= approachesMax; approach++) {
+      pages = (yield* this.#moveToFile(seen)) ?? pages
+      // restarted already, in a pause of their own
+      if ((this.#tail?.bytes ?? 0) < checkpointBytes) return pages
+      if (this.#uncheckpointedBytes <= pauseBytesMax) break
+    }
     // where two reads overlap still, not all is known to be taken: at the next look
-    if (large && !quiet && !this.#live.overlaps)
-      pages = (yield* this.#pause(bytes / limitBytes, seen)) ?? pages
+    if (!this.#live.overlaps) pages = (yield* this.#pause(fill, seen)) ?? pages
     return pages
   }
 
@@ -481,6 +494,23 @@ export class WalSource {
     return yield* this.#drain(seen)
   }
 
+  /**
+   * Over its limit the log is let grow rather than that writers get an error: their own lock would be the means to stop
+   * them, and a transaction that has read before it writes does not wait for that.
+   */
+  #tellOfLimit(fill: number): void {
+    const now = this.#options.clock.nowMs()
+    if (fill < 1) this.#fullSinceMs = undefined
+    else this.#fullSinceMs ??= now
+    if (this.#fullSinceMs === undefined || this.#toldOfLimit || now - this.#fullSinceMs < tellAfterMs) return
+    this.#toldOfLimit = true
+    const megabytes = Math.round((fill * this.#options.walBytesMax) / 2 ** 20)
+    this.#options.onNotice({
+      code: 'log-over-limit',
+      message: `${this.#live.path}-wal has ${megabytes} MiB, more than its limit, because some transaction is always under way: it is restarted at the first moment without one.`,
+    })
+  }
+
   /** `fill` is the log's size in parts of its limit. */
   *#pause(fill: number, seen?: PageSet): Generator<Entry, number | undefined> {
     // until the next drain has ended no reader of ours vouches for the log's continuity
@@ -503,11 +533,8 @@ export class WalSource {
       }
       return false
     }
-    const now = this.#options.clock.nowMs()
-    if (fill < 1) this.#fullSinceMs = undefined
-    else this.#fullSinceMs ??= now
-    const force = now - (this.#fullSinceMs ?? now) > forceAfterMs
-    const heldMs = this.#live.pauseWriters(drain, fill < 0.5 ? patienceMs.early : patienceMs.late, force)
+    const heldMs = this.#live.pauseWriters(drain, fill < 0.5 ? patienceMs.early : patienceMs.late)
+    this.#tellOfLimit(fill)
     if (heldMs !== undefined && heldMs > 100) {
       this.#options.onNotice({
         code: 'writers-held',
@@ -518,4 +545,20 @@ export class WalSource {
     if (!ended) pages = yield* windows
     return (yield* this.#drain(seen)) ?? pages
   }
+}
+
+/** Gives the same entries, but runs ahead of who takes them as long as they have at most so many bytes. */
+function* withoutGivingWay<T>(entries: Generator<Entry, T>, bytesMax: number): Generator<Entry, T> {
+  const taken: Entry[] = []
+  for (let bytes = 0; bytes <= bytesMax; ) {
+    const next = entries.next()
+    if (next.done) {
+      yield* taken
+      return next.value
+    }
+    taken.push(next.value)
+    if (next.value.type === 'write') bytes += next.value.data.length
+  }
+  yield* taken
+  return yield* entries
 }
