@@ -83,6 +83,7 @@ const calls = lazy(() => {
     fchownat: func('int fchownat(int, void*, unsigned int, unsigned int, int)'),
     fchown: func('int fchown(int, unsigned int, unsigned int)'),
     utimensat: func('int utimensat(int, void*, void*, int)'),
+    futimens: func('int futimens(int, void*)'),
     fsync: func('int fsync(int)'),
     fdatasync: func('int fdatasync(int)'),
     syncfs: func('int syncfs(int)'),
@@ -421,7 +422,7 @@ function modificationTime(secondsLow: number, secondsHigh: number, nanoseconds: 
 /** Seconds since 1970 as the two halves of a 64-bit number (as `StatBuffer` has them), and nanoseconds. */
 export function trySetTime(fd: number, secondsLow: number, secondsHigh: number, nanoseconds: number): number {
   const given = modificationTime(secondsLow, secondsHigh, nanoseconds)
-  return calls().utimensat(fd, null, given, 0) === 0 ? 0 : -lastErrno()
+  return calls().futimens(fd, given) === 0 ? 0 : -lastErrno()
 }
 
 /** Of the name itself. */
