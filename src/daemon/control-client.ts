@@ -1,8 +1,10 @@
 /** The mirror's end of `control`: the same requests as of a gate in its own process. */
+
 import type { Socket } from 'node:net'
 import { type ErrorCode, errorCodes, HotspareError } from '../os/errors.ts'
 import { connectLocal } from '../os/local-socket.ts'
 import { answerSchema, type ControlAnswer, controlName, readLines, sendLine } from './control-protocol.ts'
+import { parsed } from './meta.ts'
 import {
   type HeldPass,
   type HeldPassReport,
@@ -71,7 +73,7 @@ class RemoteClient implements PassClient {
   }
 
   #take(json: unknown): void {
-    const { data } = answerSchema.safeParse(json)
+    const data = parsed(answerSchema, json)
     if (data === undefined) {
       this.#fail(
         new HotspareError('unsupported', 'The follower answers in a way that this hotspare does not know.'),

@@ -5,7 +5,7 @@
  * know it says so and closes. The end of the connection gives up what was asked for and is not done.
  */
 import type { Socket } from 'node:net'
-import { z } from 'zod'
+import * as v from 'valibot'
 import { parseJson } from './meta.ts'
 
 export const controlVersion = 1
@@ -13,44 +13,45 @@ export const controlName = 'control'
 export const lineBytesMax = 256 * 1024
 const ignoreMax = 16
 
-export const requestSchema = z.discriminatedUnion('request', [
-  z.object({
-    v: z.number(),
-    request: z.literal('pass'),
-    ignore: z.array(z.string().max(4096)).max(ignoreMax).default([]),
+export const requestSchema = v.variant('request', [
+  v.object({
+    v: v.number(),
+    request: v.literal('pass'),
+    ignore: v.optional(v.pipe(v.array(v.pipe(v.string(), v.maxLength(4096))), v.maxLength(ignoreMax)), []),
   }),
-  z.object({ v: z.number(), request: z.literal('hold') }),
-  z.object({ v: z.number(), request: z.literal('conclude'), keep: z.boolean() }),
+  v.object({ v: v.number(), request: v.literal('hold') }),
+  v.object({ v: v.number(), request: v.literal('conclude'), keep: v.boolean() }),
 ])
 
-const reportSchema = z.object({ bytes: z.number(), files: z.number(), removed: z.number() })
+const reportSchema = v.object({ bytes: v.number(), files: v.number(), removed: v.number() })
 
-export const answerSchema = z.discriminatedUnion('answer', [
+export const answerSchema = v.variant('answer', [
   /** The pass is durable. */
-  z.object({ v: z.number(), answer: z.literal('passed'), report: reportSchema }),
+  v.object({ v: v.number(), answer: v.literal('passed'), report: reportSchema }),
   /** Everything inside the window was read. */
-  z.object({
-    v: z.number(),
-    answer: z.literal('read'),
-    report: reportSchema.extend({
-      changed: z.array(z.string()),
-      changedCount: z.number(),
-      consistent: z.boolean(),
+  v.object({
+    v: v.number(),
+    answer: v.literal('read'),
+    report: v.object({
+      ...reportSchema.entries,
+      changed: v.array(v.string()),
+      changedCount: v.number(),
+      consistent: v.boolean(),
     }),
   }),
-  z.object({ v: z.number(), answer: z.literal('durable') }),
+  v.object({ v: v.number(), answer: v.literal('durable') }),
   /** The read does not count; the fault follows, unless it was the mirror that gave it up. */
-  z.object({ v: z.number(), answer: z.literal('abandoned') }),
-  z.object({
-    v: z.number(),
-    answer: z.literal('failed'),
-    code: z.string(),
-    message: z.string(),
+  v.object({ v: v.number(), answer: v.literal('abandoned') }),
+  v.object({
+    v: v.number(),
+    answer: v.literal('failed'),
+    code: v.string(),
+    message: v.string(),
   }),
 ])
 
-export type ControlRequest = z.infer<typeof requestSchema>
-export type ControlAnswer = z.infer<typeof answerSchema>
+export type ControlRequest = v.InferOutput<typeof requestSchema>
+export type ControlAnswer = v.InferOutput<typeof answerSchema>
 type WithoutVersion<T> = T extends unknown ? Omit<T, 'v'> : never
 
 export function sendLine(socket: Socket, message: WithoutVersion<ControlRequest | ControlAnswer>): void {

@@ -1,4 +1,5 @@
 /** The follower's end of `control`: serves one mirror at a time from its gate. */
+
 import type { Socket } from 'node:net'
 import { HotspareError } from '../os/errors.ts'
 import { type LocalServer, listenLocal } from '../os/local-socket.ts'
@@ -10,6 +11,7 @@ import {
   requestSchema,
   sendLine,
 } from './control-protocol.ts'
+import { parsed } from './meta.ts'
 import { type HeldPass, PassAbandoned, type PassClient, type PassGate } from './passes.ts'
 
 /** To be called by whoever has the sidecar's lock: a socket that is there already is a dead follower's. */
@@ -32,7 +34,7 @@ class Session {
   }
 
   #take(json: unknown): void {
-    const { data } = requestSchema.safeParse(json)
+    const data = parsed(requestSchema, json)
     if (data === undefined || data.v !== controlVersion) {
       this.#fail(
         new HotspareError(

@@ -10,11 +10,11 @@
  * The worst: the mode is left once more by a command that finds the lease of a mirror that died after leaving.
  */
 import { randomBytes } from 'node:crypto'
-import { z } from 'zod'
+import * as v from 'valibot'
 import type { Clock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
 import { type FileLock, parentDirectory, readSmallFile, type Storage } from '../os/storage.ts'
-import { parseJson } from './meta.ts'
+import { parsed, parseJson } from './meta.ts'
 import { leaveKey, type Mode, modeSchema } from './mode.ts'
 
 const leaseFormat = 1
@@ -23,15 +23,15 @@ const enteringLine = '{"entering":true}\n'
 const claimAttemptsMax = 50
 const claimRetryMs = 20
 
-const schema = z.object({
-  format: z.literal(leaseFormat),
-  sinceMs: z.number(),
-  pid: z.number(),
-  command: z.string(),
-  source: z.string(),
-  target: z.string(),
+const schema = v.object({
+  format: v.literal(leaseFormat),
+  sinceMs: v.number(),
+  pid: v.number(),
+  command: v.string(),
+  source: v.string(),
+  target: v.string(),
   mode: modeSchema,
-  timeoutMs: z.number(),
+  timeoutMs: v.number(),
 })
 
 /** What a lease says. */
@@ -223,9 +223,9 @@ async function readLease(storage: Storage, path: string): Promise<Buffer> {
 function parseLease(bytes: Buffer): { record: LeaseRecord | undefined; entered: boolean } {
   const text = bytes.toString('utf8')
   const end = text.indexOf('\n')
-  const parsed = end < 0 ? undefined : schema.safeParse(parseJson(text.slice(0, end))).data
+  const record = end < 0 ? undefined : parsed(schema, parseJson(text.slice(0, end)))
   // half of the second line is enough: it may have been written before a crash, and then entered
-  return { record: parsed, entered: end >= 0 && text.length > end + 1 }
+  return { record, entered: end >= 0 && text.length > end + 1 }
 }
 
 async function pathsIn(storage: Storage, directory: string, suffix: string): Promise<string[]> {

@@ -2,7 +2,7 @@
  * `meta.json` in the sidecar: of what the copy is one. Written durably before the first byte of a copy, so that a
  * copy without it was not made by us.
  */
-import { z } from 'zod'
+import * as v from 'valibot'
 import { HotspareError } from '../os/errors.ts'
 import { readSmallFile, type Storage, writeFileDurably } from '../os/storage.ts'
 import { type StoreName, storeName } from '../stream/entry.ts'
@@ -11,15 +11,15 @@ import { type StoreName, storeName } from '../stream/entry.ts'
 export const sidecarFormat = 1
 const metaBytesMax = 64 * 1024
 
-const schema = z.object({
-  format: z.literal(sidecarFormat),
-  driver: z.string().min(1),
-  profile: z.string().optional(),
-  pattern: z.string().optional(),
+const schema = v.object({
+  format: v.literal(sidecarFormat),
+  driver: v.pipe(v.string(), v.minLength(1)),
+  profile: v.optional(v.string()),
+  pattern: v.optional(v.string()),
   /** As it was given (absolute), and where it really is. */
-  source: z.string(),
-  sourceReal: z.string(),
-  store: z.string(),
+  source: v.string(),
+  sourceReal: v.string(),
+  store: v.string(),
 })
 
 export interface Meta {
@@ -41,21 +41,21 @@ export async function readMeta(storage: Storage, sidecar: string): Promise<Meta 
   const bytes = await readSmallFile(storage, path, metaBytesMax)
   if (bytes === undefined) return undefined
   const json = parseJson(bytes.toString('utf8'))
-  const format = z.object({ format: z.number() }).safeParse(json)
-  if (format.success && format.data.format !== sidecarFormat) {
+  const format = v.safeParse(v.object({ format: v.number() }), json)
+  if (format.success && format.output.format !== sidecarFormat) {
     throw new HotspareError(
       'state-version',
-      `${path} has format ${format.data.format}; this hotspare reads ${sidecarFormat}. Use the version that wrote it, or remove copy and sidecar and follow again.`,
+      `${path} has format ${format.output.format}; this hotspare reads ${sidecarFormat}. Use the version that wrote it, or remove copy and sidecar and follow again.`,
     )
   }
-  const parsed = schema.safeParse(json)
-  if (!parsed.success) {
+  const meta = v.safeParse(schema, json)
+  if (!meta.success) {
     throw new HotspareError(
       'state-damaged',
-      `${path} is damaged (${z.prettifyError(parsed.error).split('\n')[0]}). Remove the sidecar and follow again with --resync.`,
+      `${path} is damaged (${v.summarize(meta.issues).split('\n')[0]}). Remove the sidecar and follow again with --resync.`,
     )
   }
-  const { driver, profile, pattern, source, sourceReal, store } = parsed.data
+  const { driver, profile, pattern, source, sourceReal, store } = meta.output
   return {
     driver,
     source,
@@ -69,6 +69,15 @@ export async function readMeta(storage: Storage, sidecar: string): Promise<Meta 
 export async function writeMeta(storage: Storage, sidecar: string, meta: Meta): Promise<void> {
   const text = `${JSON.stringify({ format: sidecarFormat, ...meta }, undefined, 2)}\n`
   await writeFileDurably(storage, metaPath(sidecar), Buffer.from(text))
+}
+
+/** Undefined when it is not as the schema says. */
+export function parsed<Schema extends v.GenericSchema>(
+  schema: Schema,
+  json: unknown,
+): v.InferOutput<Schema> | undefined {
+  const result = v.safeParse(schema, json)
+  return result.success ? result.output : undefined
 }
 
 export function parseJson(text: string): unknown {

@@ -4,42 +4,42 @@
  * Written aside and renamed, so a reader never sees half of it, and not synced: after a power loss it may be old or
  * empty, which costs a figure on a screen and nothing else. Nothing that keeps the copy right reads it.
  */
-import { z } from 'zod'
+import * as v from 'valibot'
 import { readSmallFile, type Storage } from '../os/storage.ts'
-import { parseJson } from './meta.ts'
+import { parsed, parseJson } from './meta.ts'
 
 const statusBytesMax = 1024 * 1024
 
-const commitSchema = z.object({
-  position: z.string(),
-  timeMs: z.number(),
-  state: z.string().optional(),
+const commitSchema = v.object({
+  position: v.string(),
+  timeMs: v.number(),
+  state: v.optional(v.string()),
 })
 
-const schema = z.object({
-  pid: z.number(),
-  state: z.enum(['starting', 'copying', 'live', 'behind', 'retrying', 'stopped']),
-  updatedMs: z.number(),
-  startedMs: z.number(),
-  position: z.string().optional(),
-  consistent: commitSchema.optional(),
+const schema = v.object({
+  pid: v.number(),
+  state: v.picklist(['starting', 'copying', 'live', 'behind', 'retrying', 'stopped']),
+  updatedMs: v.number(),
+  startedMs: v.number(),
+  position: v.optional(v.string()),
+  consistent: v.optional(commitSchema),
   /** Of a store that is consistent only inside maintenance windows: the copy has had all of it. */
-  complete: z.boolean().optional(),
+  complete: v.optional(v.boolean()),
   /** Everything that the source had committed before this is in the copy. */
-  knownMs: z.number().optional(),
-  lagMs: z.number().optional(),
-  backlogBytes: z.number().optional(),
-  bytes: z.number(),
-  transactions: z.number(),
-  lastError: z.object({ code: z.string(), message: z.string(), timeMs: z.number() }).optional(),
+  knownMs: v.optional(v.number()),
+  lagMs: v.optional(v.number()),
+  backlogBytes: v.optional(v.number()),
+  bytes: v.number(),
+  transactions: v.number(),
+  lastError: v.optional(v.object({ code: v.string(), message: v.string(), timeMs: v.number() })),
 })
 
-export type FollowerStatus = z.infer<typeof schema>
+export type FollowerStatus = v.InferOutput<typeof schema>
 
 /** Undefined when there is none that can be read. */
 export async function readStatusFile(storage: Storage, sidecar: string): Promise<FollowerStatus | undefined> {
   const bytes = await readSmallFile(storage, `${sidecar}/status.json`, statusBytesMax)
-  return bytes === undefined ? undefined : schema.safeParse(parseJson(bytes.toString('utf8'))).data
+  return bytes === undefined ? undefined : parsed(schema, parseJson(bytes.toString('utf8')))
 }
 
 export async function writeStatusFile(

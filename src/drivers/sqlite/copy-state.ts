@@ -10,7 +10,7 @@
 import { closeSync, constants, fdatasync, openSync, readSync, writeSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { xxh64 } from '@node-rs/xxhash'
-import { z } from 'zod'
+import * as v from 'valibot'
 import { HotspareError } from '../../os/errors.ts'
 import type { Position, StateDigest } from '../../stream/entry.ts'
 
@@ -21,40 +21,40 @@ const version = 1
 /** Written at once when the file is made, so that a full disk later doesn't hinder a record of ordinary size. */
 const reservedBytes = 8192
 
-const contentSchema = z.object({
+const contentSchema = v.object({
   /** Null when the copy was taken over as it was found, and no commit of a source is known to be its content. */
-  position: z.string().nullable(),
-  timeMs: z.number(),
+  position: v.nullable(v.string()),
+  timeMs: v.number(),
   /** Digest of the whole content: by it a content is known again, wherever its pages are. */
-  state: z.string(),
+  state: v.string(),
 })
 
-const copySchema = z.object({
-  pageBytes: z.number(),
+const copySchema = v.object({
+  pageBytes: v.number(),
   /** The database file after our last checkpoint, as text: see `fileIdentity`. */
-  file: z.string(),
+  file: v.string(),
   /** Pages that the digest table described when it was last flushed. */
-  tablePages: z.number(),
+  tablePages: v.number(),
   previous: contentSchema,
   next: contentSchema,
 })
 
-const stageSchema = z.object({
-  pageBytes: z.number(),
-  pages: z.number(),
-  position: z.string(),
-  timeMs: z.number(),
-  state: z.string(),
+const stageSchema = v.object({
+  pageBytes: v.number(),
+  pages: v.number(),
+  position: v.string(),
+  timeMs: v.number(),
+  state: v.string(),
   /** Whole, verified and durable: it takes the copy's name. Its inode, to know it by afterwards. */
-  sealed: z.string().nullable(),
+  sealed: v.nullable(v.string()),
 })
 
-const recordSchema = z.object({ copy: copySchema.nullable(), stage: stageSchema.nullable() })
+const recordSchema = v.object({ copy: v.nullable(copySchema), stage: v.nullable(stageSchema) })
 
-export type CopyContent = z.infer<typeof contentSchema>
-export type CopyRecord = z.infer<typeof copySchema>
-export type StageRecord = z.infer<typeof stageSchema>
-export type StateRecord = z.infer<typeof recordSchema>
+export type CopyContent = v.InferOutput<typeof contentSchema>
+export type CopyRecord = v.InferOutput<typeof copySchema>
+export type StageRecord = v.InferOutput<typeof stageSchema>
+export type StateRecord = v.InferOutput<typeof recordSchema>
 
 export interface Commitment {
   readonly position: Position
@@ -182,7 +182,7 @@ function readSlots(fd: number, path: string): { sequence: number; record: StateR
     }
     const sequence = Number(header.readBigUInt64BE(8))
     if (newest !== undefined && newest.sequence > sequence) continue
-    newest = { sequence, record: recordSchema.parse(JSON.parse(body.toString('utf8'))) }
+    newest = { sequence, record: v.parse(recordSchema, JSON.parse(body.toString('utf8'))) }
   }
   if (newest === undefined && damaged) {
     throw new HotspareError(

@@ -1,30 +1,30 @@
 /** Where a copy stands in a database's history, as text for the sink to keep. */
-import { z } from 'zod'
+import * as v from 'valibot'
 import { type Position, position } from '../../stream/entry.ts'
 
-const word = z.int().min(0).max(0xffffffff)
+const word = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(0xffffffff))
 
-const schema = z.discriminatedUnion('kind', [
+const schema = v.variant('kind', [
   /** After a commit frame of the log (frame 0: the log has no frame yet). */
-  z.strictObject({
-    v: z.literal(1),
-    kind: z.literal('wal'),
-    pageBytes: z.int(),
-    bigEndian: z.boolean(),
+  v.strictObject({
+    v: v.literal(1),
+    kind: v.literal('wal'),
+    pageBytes: v.pipe(v.number(), v.safeInteger()),
+    bigEndian: v.boolean(),
     salt1: word,
     salt2: word,
-    frame: z.int().min(0),
+    frame: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
     s1: word,
     s2: word,
-    state: z.string(),
+    state: v.string(),
   }),
   /** No log to stand in (empty, or not in WAL mode): only a comparison can go on from here. */
-  z.strictObject({ v: z.literal(1), kind: z.literal('compared'), state: z.string() }),
+  v.strictObject({ v: v.literal(1), kind: v.literal('compared'), state: v.string() }),
   /** In the middle of a first copy. */
-  z.strictObject({ v: z.literal(1), kind: z.literal('copying') }),
+  v.strictObject({ v: v.literal(1), kind: v.literal('copying') }),
 ])
 
-export type SqlitePosition = z.infer<typeof schema>
+export type SqlitePosition = v.InferOutput<typeof schema>
 
 export function encodePosition(value: SqlitePosition): Position {
   return position(JSON.stringify(value))
@@ -34,7 +34,7 @@ export function encodePosition(value: SqlitePosition): Position {
 export function decodePosition(text: Position | undefined): SqlitePosition | undefined {
   if (text === undefined) return undefined
   try {
-    return schema.parse(JSON.parse(text))
+    return v.parse(schema, JSON.parse(text))
   } catch {
     return undefined
   }
