@@ -15,6 +15,8 @@ import { aborted } from './step.ts'
 /** A source that can be told that its writers are stopped. */
 export interface HoldableSource extends Source {
   hold(): Promise<WatchfulHold>
+  /** From the next read on, a read costs what changed. Idempotent. */
+  watch?(): void
 }
 
 export interface WatchfulHold extends Hold {
@@ -333,6 +335,8 @@ class GatedSource implements Source {
     client: Client,
     passes: readonly Request<PassReport>[],
   ): AsyncIterable<Entry> {
+    // so that the read inside the window, which comes next, need not look at everything
+    if (passes.length > 0) this.#source.watch?.()
     const tally = new Tally()
     const done = () => client.done(passes, tally.report())
     let kept: Entry | undefined

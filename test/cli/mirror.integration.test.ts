@@ -40,13 +40,13 @@ afterEach(async () => {
     await once(writer, 'exit')
   }
   writer = undefined
+  report = undefined
   if (stateBefore === undefined) delete process.env.HOTSPARE_STATE_DIR
   else process.env.HOTSPARE_STATE_DIR = stateBefore
   fs.rmSync(root, { recursive: true, force: true, maxRetries: 5 })
 })
 
 async function startWriter(...options: string[]): Promise<void> {
-  report = undefined
   const script = join(import.meta.dirname, '../writers/board-writer.ts')
   const files = ['--flag', flag, '--acknowledgement', join(root, 'ack')]
   const args = [script, live, '--prefill', '3000', ...files, ...options]
@@ -198,11 +198,16 @@ for (const followed of [false, true]) {
     fs.mkdirSync(live)
     fs.writeFileSync(join(live, 'a'), 'a'.repeat(1000))
     const script = `mount -t tmpfs -o size=8m,mode=0755 none '${disk}' && echo '{"event":"mounted"}' && exec sleep 600`
+    const runs: Run[] = []
     const holder = new Run('unshare', ['-m', '--propagation', 'private', 'sh', '-c', script])
     try {
       await holder.event('mounted')
       const inside = ['-t', String(holder.process.pid), '-m']
-      const there = (...args: string[]) => new Run('nsenter', [...inside, process.execPath, main, ...args])
+      const there = (...args: string[]) => {
+        const run = new Run('nsenter', [...inside, process.execPath, main, ...args])
+        runs.push(run)
+        return run
+      }
       const sh = (text: string) => spawnSync('nsenter', [...inside, 'sh', '-c', text], { encoding: 'utf8' })
       const copy = join(disk, 'copy')
       const plain = ['--enter', `touch ${flag}`, '--leave', `rm -f ${flag}`]
@@ -231,6 +236,7 @@ for (const followed of [false, true]) {
       assert.equal(sh(`cmp ${live}/b ${copy}/b`).status, 0)
       if (follower !== undefined) assert.equal((await follower.end('SIGTERM')).exit, 0)
     } finally {
+      for (const run of runs) run.process.kill('SIGKILL')
       await holder.end('SIGKILL')
     }
   })
