@@ -170,7 +170,9 @@ export class TreeHints {
       else {
         if (name !== '') this.#hint(path, name)
         if (own || named) this.#hintOwn(path)
-        this.#recorded?.add(name === '' ? path : path === '' ? name : `${path}/${name}`)
+        // a file that was open for writing before may be closed without having been written
+        if ((mask & ~watchEvent.closeWrite & watchMask) !== 0)
+          this.#recorded?.add(name === '' ? path : path === '' ? name : `${path}/${name}`)
       }
     }
     this.#onHint()

@@ -178,6 +178,8 @@ class DirectoryLook {
       if (stat.kind !== fileKind.symlink || (flags & entryFlag.pending) !== 0) {
         this.#kept[i] = 1
         this.#differs = true
+        // it may never have been looked at
+        if (stat.kind === fileKind.directory && (flags & entryFlag.pending) !== 0) this.#found(name)
         return
       }
       const target = tryReadLinkAt(this.#fd, name)
@@ -188,10 +190,14 @@ class DirectoryLook {
       }
     }
     this.#add(name)
-    if (stat.kind !== fileKind.directory || this.#item.path === '.') return
+    if (stat.kind !== fileKind.directory) return
     const before = i >= 0 ? old?.signature(i) : undefined
     if (before === undefined || !before.isDirectory || !before.sameInode(Signature.of(stat)))
-      this.#directories.push(name.toString('latin1', 0, name.length - 1))
+      this.#found(name)
+  }
+
+  #found(directory: Buffer): void {
+    if (this.#item.path !== '.') this.#directories.push(directory.toString('latin1', 0, directory.length - 1))
   }
 
   #add(name: Buffer): void {

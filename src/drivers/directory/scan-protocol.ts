@@ -92,6 +92,8 @@ export interface BlocksRequest {
   readonly fd: number
   readonly firstBlock: number
   readonly blocks: number
+  /** Nothing is read from here on: the size that the file had. */
+  readonly end: number
   /** What the copy has, as digests of all its blocks. */
   readonly old: Uint8Array | undefined
   /** Bytes of the file that the copy has: what is beyond is zeros there. */

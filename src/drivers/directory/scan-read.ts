@@ -9,7 +9,6 @@ import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
 import {
   closeFd,
   cName,
-  EACCES,
   ELOOP,
   ENOENT,
   ENOTDIR,
@@ -61,8 +60,7 @@ export function readEntries(request: ReadRequest): ReadAnswer {
     const path = item.path === '.' ? '' : item.path
     const directory = tryOpenBeneath(request.root, path, openFlag.path | openFlag.directory)
     if (directory < 0) {
-      if (![ENOENT, ENOTDIR, ELOOP].includes(-directory))
-        throw new PathError(systemError('open', -directory), item.path)
+      if (!isGone(directory)) throw new PathError(systemError('open', -directory), item.path)
       for (let i = 0; i < item.entries.length; i++, at += readResultWords) results[at] = readStatus.vanished
       continue
     }
@@ -126,7 +124,7 @@ class DirectoryReading {
   #readFile(number: number, i: number, name: Buffer, results: Int32Array, at: number): void {
     const fd = openForReading(this.#directory, name)
     if (fd < 0) {
-      if (!isOtherKind(fd)) throw systemError('open', -fd)
+      if (!isGone(fd)) throw systemError('open', -fd)
       results[at] = readStatus.vanished
       return
     }
@@ -217,7 +215,7 @@ class DirectoryReading {
   #readDirectory(i: number, name: Buffer, results: Int32Array, at: number): void {
     const fd = tryOpenAt(this.#directory, name, openFlag.read | openFlag.directory)
     if (fd < 0) {
-      if (!isOtherKind(fd)) throw systemError('open', -fd)
+      if (!isGone(fd)) throw systemError('open', -fd)
       results[at] = readStatus.vanished
       return
     }
@@ -285,10 +283,12 @@ export function openForReading(directory: number, name: Buffer): number {
   return tryOpenAt(directory, name, flags)
 }
 
-/** Gone, or no file (directory, link) any more. */
-function isOtherKind(error: number): boolean {
-  return [ENOENT, ENOTDIR, ELOOP, ENXIO].includes(-error) && error !== -(EACCES as number)
+/** There is nothing, or nothing of its kind any more: a file that is a link now, a directory that is a file. */
+export function isGone(error: number): boolean {
+  return goneErrors.includes(-error)
 }
+
+const goneErrors: readonly (number | undefined)[] = [ENOENT, ENOTDIR, ELOOP, ENXIO]
 
 function changedMs(stat: StatBuffer): number {
   return Number(stat.ctimeNs / 1000n) / 1000
@@ -313,7 +313,7 @@ export function smallDigest(data: Uint8Array): Buffer {
 
 /** Reads blocks of a large file; puts those that differ into the arena. */
 export function readBlocks(request: BlocksRequest): BlocksAnswer {
-  const { fd, firstBlock, old, oldSize } = request
+  const { fd, firstBlock, old, oldSize, end } = request
   const arena = Buffer.from(request.arena)
   const digests = Buffer.alloc(request.blocks * blockDigestBytes)
   const segments: number[] = []
@@ -322,7 +322,7 @@ export function readBlocks(request: BlocksRequest): BlocksAnswer {
   for (let n = 0; n < request.blocks; n++) {
     const block = firstBlock + n
     const offset = block * blockBytes
-    const into = arena.subarray(used, used + blockBytes)
+    const into = arena.subarray(used, used + Math.max(0, Math.min(blockBytes, end - offset)))
     const length = readAt(fd, into, offset)
     if (length === 0) break
     bytes += length

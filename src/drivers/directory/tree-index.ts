@@ -23,7 +23,7 @@
  * A crash leaves at most a torn last group, which then counts as not written. Damage before a later group is named.
  */
 import fs from 'node:fs'
-import { Xxh64, xxh64 } from '@node-rs/xxhash'
+import { xxh64 } from '@node-rs/xxhash'
 import { HotspareError, isSystemError } from '../../os/errors.ts'
 import type { Signature } from './tree-block.ts'
 import { TreeBlock } from './tree-block.ts'
@@ -31,6 +31,7 @@ import { TreeBlock } from './tree-block.ts'
 const magic = Buffer.from('hsTREE01', 'latin1')
 const headBytes = 48
 const readBytesMax = 512 * 1024 * 1024
+const copyBytes = 1024 * 1024
 /** The file may grow to this, and to so many times the size of what it says. */
 const fileBytesMin = 4 * 1024 * 1024
 const growthMax = 3
@@ -206,72 +207,50 @@ function applyTable(bytes: Buffer, group: Group, index: TreeIndex): void {
   }
 }
 
-const filler = Buffer.alloc(8)
-
-function encodeGroup(number: number, header: Uint8Array, changes: readonly TreeChange[]): Uint8Array[] {
+/** All of a group, copied before it is summed: threads may be at work on what is `pending` in a block. */
+function encodeGroup(number: number, header: Uint8Array, changes: readonly TreeChange[]): Buffer {
   let tableBytes = 0
   for (const [path] of changes) tableBytes += 20 + path.length
-  const table = Buffer.allocUnsafe(tableBytes)
-  const pieces: Uint8Array[] = []
-  let length = headBytes + header.length + tableBytes
-  const pad = (): void => {
-    const missing = (8 - (length % 8)) % 8
-    if (missing > 0) pieces.push(filler.subarray(0, missing))
-    length += missing
-  }
-  pad()
-  let at = 0
+  const blocksAt = align(headBytes + header.length + tableBytes)
+  let length = blocksAt
+  for (const [, block] of changes) length += align(block?.bytes.length ?? 0)
+  const group = Buffer.allocUnsafe(length)
+  magic.copy(group)
+  group.writeUInt32LE(number, 8)
+  group.writeUInt32LE(header.length, 12)
+  group.writeUInt32LE(changes.length, 16)
+  group.writeUInt32LE(tableBytes, 20)
+  group.writeBigUInt64LE(BigInt(length), 24)
+  group.set(header, headBytes)
+  let row = headBytes + header.length
+  let at = blocksAt
+  group.fill(0, row + tableBytes, at)
   for (const [path, block] of changes) {
-    table.writeBigUInt64LE(BigInt(block === undefined ? 0 : length), at)
-    table.writeBigUInt64LE(BigInt(block?.bytes.length ?? 0), at + 8)
-    table.writeUInt32LE(path.length, at + 16)
-    table.write(path, at + 20, 'latin1')
-    at += 20 + path.length
+    group.writeBigUInt64LE(BigInt(block === undefined ? 0 : at), row)
+    group.writeBigUInt64LE(BigInt(block?.bytes.length ?? 0), row + 8)
+    group.writeUInt32LE(path.length, row + 16)
+    group.write(path, row + 20, 'latin1')
+    row += 20 + path.length
     if (block === undefined) continue
-    pieces.push(block.bytes)
-    length += block.bytes.length
-    pad()
+    group.set(block.bytes, at)
+    const end = at + align(block.bytes.length)
+    group.fill(0, at + block.bytes.length, end)
+    at = end
   }
-  const head = Buffer.alloc(headBytes)
-  magic.copy(head)
-  head.writeUInt32LE(number, 8)
-  head.writeUInt32LE(header.length, 12)
-  head.writeUInt32LE(changes.length, 16)
-  head.writeUInt32LE(tableBytes, 20)
-  head.writeBigUInt64LE(BigInt(length), 24)
-  const sum = new Xxh64()
-  const body = [header, table, ...pieces]
-  for (const piece of body) if (piece.length > 0) sum.update(piece)
-  head.writeBigUInt64LE(sum.digest(), 32)
-  head.writeBigUInt64LE(xxh64(head.subarray(0, 40)), 40)
-  return [head, ...body]
+  group.writeBigUInt64LE(xxh64(group.subarray(headBytes)), 32)
+  group.writeBigUInt64LE(xxh64(group.subarray(0, 40)), 40)
+  return group
 }
 
-/** Small pieces are gathered, so that a group of many directories is not as many writes. */
-const gatherBytes = 1024 * 1024
+function align(bytes: number): number {
+  return Math.ceil(bytes / 8) * 8
+}
 
-function writePieces(fd: number, pieces: readonly Uint8Array[], offset: number): number {
-  let at = offset
-  const gathered = Buffer.allocUnsafe(gatherBytes)
-  let held = 0
-  const write = (bytes: Uint8Array): void => {
-    for (let done = 0; done < bytes.length; )
-      done += fs.writeSync(fd, bytes, done, Math.min(bytes.length - done, readBytesMax), at + done)
-    at += bytes.length
-  }
-  for (const piece of pieces) {
-    if (held + piece.length > gatherBytes) {
-      write(gathered.subarray(0, held))
-      held = 0
-    }
-    if (piece.length >= gatherBytes) write(piece)
-    else {
-      gathered.set(piece, held)
-      held += piece.length
-    }
-  }
-  write(gathered.subarray(0, held))
-  return at
+/** Gives the offset behind the bytes. */
+function writeBytes(fd: number, bytes: Uint8Array, offset: number): number {
+  for (let done = 0; done < bytes.length; )
+    done += fs.writeSync(fd, bytes, done, Math.min(bytes.length - done, readBytesMax), offset + done)
+  return offset + bytes.length
 }
 
 export interface TreeFileOptions {
@@ -316,7 +295,7 @@ export class TreeFile {
 
   /** After a failure the file must be closed and loaded again. */
   append(header: Uint8Array, changes: readonly TreeChange[]): void {
-    const end = writePieces(this.#fd, encodeGroup(this.#groups + 1, header, changes), this.#end)
+    const end = writeBytes(this.#fd, encodeGroup(this.#groups + 1, header, changes), this.#end)
     if (this.#durable) fs.fdatasyncSync(this.#fd)
     this.#end = end
     this.#groups++
@@ -345,11 +324,10 @@ export class TreeFile {
  * that failed the bytes can be read and yet count as written.
  */
 function writeAgain(fd: number, group: LoadedGroup): void {
-  const bytes = Buffer.allocUnsafe(Math.min(group.end - group.start, gatherBytes))
+  const bytes = Buffer.allocUnsafe(Math.min(group.end - group.start, copyBytes))
   for (let at = group.start; at < group.end; ) {
     const length = fs.readSync(fd, bytes, 0, Math.min(bytes.length, group.end - at), at)
-    writePieces(fd, [bytes.subarray(0, length)], at)
-    at += length
+    at = writeBytes(fd, bytes.subarray(0, length), at)
   }
   fs.fsyncSync(fd)
 }
@@ -364,7 +342,7 @@ function writeAnew(
   fs.rmSync(temporary, { force: true })
   const fd = fs.openSync(temporary, 'wx+', 0o600)
   try {
-    const end = writePieces(fd, encodeGroup(1, header, [...index.directories]), 0)
+    const end = writeBytes(fd, encodeGroup(1, header, [...index.directories]), 0)
     if (durable) fs.fsyncSync(fd)
     fs.renameSync(temporary, path)
     if (durable) syncParent(path)

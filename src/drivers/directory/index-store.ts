@@ -1,0 +1,88 @@
+/**
+ * The source's index on disk, with the states that it had at the commits given last, so that whichever of them the copy
+ * turns out to have can be gone on from. It may be lost at any time, and then source and copy are compared; so nothing of
+ * it is synced, and any fault with it only drops it. Its checksums keep it from being wrong.
+ */
+import fs from 'node:fs'
+import type { DirectoryPosition } from './position.ts'
+import { loadTree, type TreeChange, TreeFile, type TreeIndex } from './tree-index.ts'
+
+export class IndexStore {
+  readonly #path: string
+  readonly #onLost: (error: unknown) => void
+  #file: TreeFile | undefined
+
+  constructor(directory: string, onLost: (error: unknown) => void) {
+    this.#path = `${directory}/index`
+    this.#onLost = onLost
+  }
+
+  /** The index as it was at a commit; undefined when that is not known. */
+  load(position: DirectoryPosition): TreeIndex | undefined {
+    this.#close()
+    try {
+      const wanted = encodeHeader(position)
+      const loaded = loadTree(this.#path, header => header.equals(wanted))
+      if (loaded === undefined) return undefined
+      this.#file = TreeFile.open(this.#path, loaded.group, { durable: false })
+      return loaded.index
+    } catch (error) {
+      this.#drop(error)
+      return undefined
+    }
+  }
+
+  /** What changed since the commit before; `whole` is asked for when there is no file yet. */
+  commit(
+    position: Pick<DirectoryPosition, 'index' | 'pass'>,
+    changes: readonly TreeChange[],
+    whole: () => TreeIndex,
+  ): void {
+    const header = encodeHeader(position)
+    try {
+      if (this.#file === undefined)
+        this.#file = TreeFile.create(this.#path, header, whole(), { durable: false })
+      else this.#file.append(header, changes)
+    } catch (error) {
+      this.#drop(error)
+    }
+  }
+
+  /** The copy has this state: earlier ones are not needed any more. */
+  settle(position: Pick<DirectoryPosition, 'index' | 'pass'>, index: TreeIndex): void {
+    try {
+      if (this.#file?.isLarge(index.bytes)) this.#file.rewrite(encodeHeader(position), index)
+    } catch (error) {
+      this.#drop(error)
+    }
+  }
+
+  close(): void {
+    this.#close()
+  }
+
+  /** Forgets all that is on disk. */
+  clear(): void {
+    this.#close()
+    try {
+      fs.rmSync(this.#path, { force: true })
+    } catch (error) {
+      this.#onLost(error)
+    }
+  }
+
+  #drop(error: unknown): void {
+    this.clear()
+    this.#onLost(error)
+  }
+
+  #close(): void {
+    const file = this.#file
+    this.#file = undefined
+    file?.close()
+  }
+}
+
+function encodeHeader({ index, pass }: Pick<DirectoryPosition, 'index' | 'pass'>): Buffer {
+  return Buffer.from(JSON.stringify({ v: 1, index, pass }))
+}

@@ -1,0 +1,76 @@
+/** Which names are names of one file. */
+import { fileKind } from '../../os/stat-buffer.ts'
+import { entryFlag } from './entry-flags.ts'
+import { signatureAt, type TreeBlock } from './tree-block.ts'
+import type { TreeIndex } from './tree-index.ts'
+
+const known = entryFlag.pending | entryFlag.compare
+
+/** Entries of a block that are files with several names; those of which the copy's state is not known only if asked for. */
+export function* linkedEntries(block: TreeBlock, unknownToo: boolean): Generator<number> {
+  for (let i = 0; i < block.count; i++) {
+    const at = block.wordOf(i)
+    if ((block.words[at + signatureAt.links] as number) < 2) continue
+    if (((block.words[at] as number) & 0o170000) !== fileKind.file) continue
+    if (unknownToo || (block.flags(i) & known) === 0) yield i
+  }
+}
+
+export interface LinkedName {
+  readonly directory: string
+  readonly name: string
+  readonly path: string
+}
+
+/** Names by inode, in the order of their paths. */
+export type LinkGroups = Map<string, LinkedName[]>
+
+export function linkGroups(
+  directories: Iterable<readonly [string, TreeBlock]>,
+  unknownToo: boolean,
+): LinkGroups {
+  const groups: LinkGroups = new Map()
+  for (const [directory, block] of directories) {
+    for (const i of linkedEntries(block, unknownToo)) {
+      const identity = block.signature(i).identity
+      const name = block.name(i)
+      const one = { directory, name, path: directory === '' ? name : `${directory}/${name}` }
+      const group = groups.get(identity)
+      if (group === undefined) groups.set(identity, [one])
+      else group.push(one)
+    }
+  }
+  for (const group of groups.values()) group.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
+  return groups
+}
+
+/** All names, as far as they are known, of the files that differ in some of these blocks. */
+export function linkedPaths(
+  index: TreeIndex,
+  blocks: ReadonlyMap<string, TreeBlock>,
+): Map<string, Set<string>> {
+  const touched = new Set<string>()
+  for (const [path, block] of blocks) {
+    const old = index.directories.get(path)
+    for (const i of linkedEntries(block, true))
+      if ((block.flags(i) & (entryFlag.pending | entryFlag.racy)) !== 0)
+        touched.add(block.signature(i).identity)
+    if (old === undefined) continue
+    for (const i of linkedEntries(old, true)) {
+      const now = block.findName(old.name(i))
+      const same = now >= 0 && block.signature(now).equals(old.signature(i))
+      if (!same) touched.add(old.signature(i).identity)
+    }
+  }
+  const paths = new Map<string, Set<string>>()
+  if (touched.size === 0) return paths
+  for (const [identity, group] of linkGroups(index.directories, true)) {
+    if (!touched.has(identity)) continue
+    for (const { directory, name } of group) {
+      const names = paths.get(directory)
+      if (names === undefined) paths.set(directory, new Set([name]))
+      else names.add(name)
+    }
+  }
+  return paths
+}

@@ -1,0 +1,467 @@
+/**
+ * Carries out a plan: reads what differs through the scanning threads, a few requests ahead, and gives the entries in
+ * order: removals, directories and content by path, further names of files, and at last the attributes of directories,
+ * deepest first.
+ *
+ * Invariant: an entry of a block that is not `pending` says what the copy has once all that was given is applied. What
+ * vanished or could not be read whole stays `pending`, and is found by the next look.
+ */
+
+import { assert } from '../../os/errors.ts'
+import { fileKind } from '../../os/stat-buffer.ts'
+import type { AttributesChange, Change, EntryPath, StoreName } from '../../stream/entry.ts'
+import { type Arena, type ArenaPool, arenaBytes } from './arena-pool.ts'
+import { attributesChange, sameMetadata, type Xattrs } from './entry-attributes.ts'
+import { entryFlag } from './entry-flags.ts'
+import { type KnownFile, LargeFile } from './large-file.ts'
+import { type DirectoryPlan, deed, type PassPlan, type PlannedLink, pathIn } from './pass-plan.ts'
+import type { ScanPool } from './scan-pool.ts'
+import { type ReadAnswer, type ReadItem, readResultWords, readStatus } from './scan-protocol.ts'
+import { mergeBlock, type NewEntry, type TreeBlock } from './tree-block.ts'
+import type { TreeIndex } from './tree-index.ts'
+import { decodeXattrs } from './xattr-bytes.ts'
+
+/** What one request reads at most, by the sizes that were seen. */
+const unitBytesMax = 3 * 1024 * 1024
+const unitEntriesMax = 1000
+const requestsEach = 2
+
+export interface PassOptions {
+  readonly store: StoreName
+  readonly pool: ScanPool
+  readonly root: number
+  readonly index: TreeIndex
+  /** New blocks of directories that differ; changed as the pass goes on. */
+  readonly blocks: Map<string, TreeBlock>
+  readonly arenas: ArenaPool
+  readonly racyMs: number
+  /** Read a large file again while it changes. */
+  readonly held: boolean
+  readonly signal: AbortSignal
+  /** The block of this directory was changed. */
+  onBlock(directory: string): void
+  /** It was changed each time while it was read. */
+  onRestless(path: string): void
+}
+
+interface Unit {
+  readonly parts: { readonly plan: DirectoryPlan; readonly from: number; readonly to: number }[]
+}
+
+interface Reading {
+  readonly unit: Unit
+  readonly arena: Arena
+  readonly answer: Promise<ReadAnswer>
+}
+
+/** Of a directory, until all in it is done. */
+interface PendingAttributes {
+  readonly change: AttributesChange
+  readonly differs: boolean
+  done(): void
+}
+
+export class PassRun {
+  readonly #plan: PassPlan
+  readonly #options: PassOptions
+  readonly #store: StoreName
+  readonly #leaders: ReadonlySet<string>
+  readonly #replaced = new Set<string>()
+  readonly #failed = new Set<string>()
+  readonly #vanished = new Set<string>()
+  /** Directories whose times at the copy have changed. */
+  readonly #touched = new Set<string>()
+  readonly #attributes = new Map<string, PendingAttributes>()
+  /** Entries whose place in their block is too small; put in at the end, when no thread writes there any more. */
+  readonly #late = new Map<string, Map<string, NewEntry>>()
+  /** Files and bytes since the last time that it was asked. */
+  files = 0
+  bytes = 0
+
+  constructor(plan: PassPlan, options: PassOptions) {
+    this.#plan = plan
+    this.#options = options
+    this.#store = options.store
+    this.#leaders = new Set(plan.links.map(link => link.leader.path))
+  }
+
+  /** What vanished, or could not be read whole: to be looked at again. */
+  get unsettled(): readonly string[] {
+    return [...this.#vanished, ...this.#failed]
+  }
+
+  /** Gives undefined where a commit may stand. */
+  async *entries(): AsyncGenerator<Change | undefined> {
+    for (const path of this.#plan.removed) {
+      this.#touch(path)
+      yield { type: 'remove', store: this.#store, path: path as EntryPath }
+    }
+    yield* this.#contents()
+    for (const link of this.#plan.links) yield* this.#link(link)
+    yield* this.#directoryAttributes()
+    this.#putLate()
+  }
+
+  async *#contents(): AsyncGenerator<Change | undefined> {
+    const { pool } = this.#options
+    const units = this.#units()
+    const ahead: Reading[] = []
+    let ended = false
+    try {
+      for (;;) {
+        while (!ended && ahead.length < pool.threads * requestsEach) {
+          const unit = units.next()
+          if (unit.done) ended = true
+          else ahead.push(this.#read(unit.value))
+        }
+        const reading = ahead.shift()
+        if (reading === undefined) return
+        this.#options.signal.throwIfAborted()
+        const answer = await reading.answer
+        yield* this.#takeUnit(reading.unit, reading.arena, answer)
+        reading.arena.done()
+        yield undefined
+      }
+    } finally {
+      // nobody may close the root, or use the blocks, while threads are at work on them
+      await Promise.allSettled(ahead.map(reading => reading.answer))
+    }
+  }
+
+  *#units(): Generator<Unit> {
+    let unit: Unit = { parts: [] }
+    let bytes = 0
+    let entries = 0
+    for (const plan of this.#plan.directories) {
+      let from = 0
+      for (let n = 0; n < plan.entries.length; n++) {
+        entries++
+        if (plan.deeds[n] === deed.read) bytes += plan.block.signature(plan.entries[n] as number).size + 512
+        if (bytes < unitBytesMax && entries < unitEntriesMax) continue
+        unit.parts.push({ plan, from, to: n + 1 })
+        yield unit
+        unit = { parts: [] }
+        bytes = 0
+        entries = 0
+        from = n + 1
+      }
+      if (from < plan.entries.length) unit.parts.push({ plan, from, to: plan.entries.length })
+    }
+    if (unit.parts.length > 0) yield unit
+  }
+
+  #read(unit: Unit): Reading {
+    const { pool, root, racyMs } = this.#options
+    const arena = this.#options.arenas.take()
+    const items: ReadItem[] = []
+    for (const { plan, from, to } of unit.parts) {
+      const entries: number[] = []
+      const oldEntries: number[] = []
+      for (let n = from; n < to; n++) {
+        if (plan.deeds[n] !== deed.read) continue
+        entries.push(plan.entries[n] as number)
+        oldEntries.push(plan.oldEntries[n] as number)
+      }
+      items.push({
+        path: plan.path,
+        block: plan.block.bytes,
+        old: plan.old?.bytes,
+        entries: Int32Array.from(entries),
+        oldEntries: Int32Array.from(oldEntries),
+      })
+    }
+    const answer = pool.read({ kind: 'read', root, racyMs, items, arena: arena.memory })
+    // it is awaited in its turn
+    answer.catch(() => undefined)
+    return { unit, arena, answer }
+  }
+
+  async *#takeUnit(unit: Unit, arena: Arena, answer: ReadAnswer): AsyncGenerator<Change> {
+    const { results } = answer
+    let at = 0
+    for (const { plan, from, to } of unit.parts) {
+      const skipped = this.#isVanished(plan.path)
+      for (let n = from; n < to; n++) {
+        const what = plan.deeds[n] as number
+        if (what !== deed.read) {
+          if (what === deed.large && !skipped) yield* this.#large(plan, n)
+          continue
+        }
+        const result = results.subarray(at, at + readResultWords)
+        at += readResultWords
+        if (!skipped) yield* this.#takeResult(plan, n, result, arena)
+      }
+      if (!skipped) this.#options.onBlock(plan.path)
+    }
+  }
+
+  async *#takeResult(
+    plan: DirectoryPlan,
+    n: number,
+    result: Int32Array,
+    arena: Arena,
+  ): AsyncGenerator<Change> {
+    const i = plan.entries[n] as number
+    const status = result[0] as number
+    if (status === readStatus.large) return yield* this.#large(plan, n)
+    if (status === readStatus.noRoom) return yield* this.#alone(plan, n)
+    const path = pathIn(plan, i)
+    if (status === readStatus.vanished) {
+      this.#vanished.add(path)
+      return
+    }
+    const xattrs = this.#xattrs(plan, n, result, arena)
+    const kind = (plan.block.words[plan.block.wordOf(i)] as number) & 0o170000
+    if (kind === fileKind.directory) yield* this.#directory(plan, n, i, path, xattrs)
+    else if (kind === fileKind.symlink) yield* this.#symlink(plan, n, i, path, xattrs)
+    else yield* this.#file(plan, n, i, path, xattrs, result, arena)
+  }
+
+  *#file(
+    plan: DirectoryPlan,
+    n: number,
+    i: number,
+    path: string,
+    xattrs: Xattrs | undefined,
+    result: Int32Array,
+    arena: Arena,
+  ): Generator<Change> {
+    const status = result[0] as number
+    const isNew = plan.isNew[n] === 1
+    if (status === readStatus.same) {
+      if (this.#metadataDiffers(plan, n, i) || xattrs !== undefined)
+        yield this.#attributesOf(plan, i, path, xattrs)
+    } else {
+      const store = this.#store
+      const length = result[2] as number
+      if (!isNew) yield { type: 'replace', store, path: path as EntryPath }
+      if (length > 0 || isNew) {
+        const data = arena.view(result[1] as number, length)
+        yield { type: 'write', store, path: path as EntryPath, offset: 0, data, recycle: arena.giveBack }
+      }
+      yield this.#attributesOf(plan, i, path, xattrs)
+      if (!isNew) yield { type: 'replaced', store, path: path as EntryPath }
+      this.#sent(path, !isNew, length)
+      if (status === readStatus.restless) this.#options.onRestless(path)
+    }
+    this.#settle(plan.block, i)
+  }
+
+  *#symlink(
+    plan: DirectoryPlan,
+    n: number,
+    i: number,
+    path: string,
+    xattrs: Xattrs | undefined,
+  ): Generator<Change> {
+    const target = plan.block.payload(i)
+    const old = plan.oldEntries[n] as number
+    const same = old >= 0 && plan.old?.payload(old).equals(target) === true
+    if (!same) {
+      const node = { kind: 'symlink', target: target.toString('latin1') } as const
+      yield { type: 'node', store: this.#store, path: path as EntryPath, node }
+      this.#sent(path, false, 0)
+    }
+    if (!same || this.#metadataDiffers(plan, n, i) || xattrs !== undefined)
+      yield this.#attributesOf(plan, i, path, xattrs)
+    this.#settle(plan.block, i)
+  }
+
+  *#directory(
+    plan: DirectoryPlan,
+    n: number,
+    i: number,
+    path: string,
+    xattrs: Xattrs | undefined,
+  ): Generator<Change> {
+    const unknown = (plan.oldEntries[n] as number) < 0
+    if (unknown && path !== '') {
+      yield { type: 'node', store: this.#store, path: path as EntryPath, node: { kind: 'directory' } }
+      this.#sent(path, false, 0)
+    }
+    this.#attributes.set(path, {
+      change: this.#attributesOf(plan, i, path, xattrs),
+      differs: unknown || xattrs !== undefined || this.#metadataDiffers(plan, n, i),
+      done: () => {
+        this.#settle(plan.block, i)
+        this.#options.onBlock(plan.path)
+      },
+    })
+  }
+
+  /** Read with memory of its own: the file has grown since it was seen. */
+  async *#alone(plan: DirectoryPlan, n: number): AsyncGenerator<Change> {
+    const { pool, root, racyMs, arenas } = this.#options
+    const arena = arenas.take()
+    assert(arena.bytes.length === arenaBytes, 'an arena has room for any small file')
+    const item: ReadItem = {
+      path: plan.path,
+      block: plan.block.bytes,
+      old: plan.old?.bytes,
+      entries: Int32Array.of(plan.entries[n] as number),
+      oldEntries: Int32Array.of(plan.oldEntries[n] as number),
+    }
+    const { results } = await pool.read({ kind: 'read', root, racyMs, items: [item], arena: arena.memory })
+    yield* this.#takeResult(plan, n, results, arena)
+    arena.done()
+  }
+
+  async *#large(plan: DirectoryPlan, n: number): AsyncGenerator<Change> {
+    const i = plan.entries[n] as number
+    const path = pathIn(plan, i)
+    const old = plan.oldEntries[n] as number
+    const file = new LargeFile({
+      ...this.#options,
+      path,
+      old: old < 0 || plan.old === undefined ? undefined : knownFile(plan.old, old),
+      isNew: plan.isNew[n] === 1,
+    })
+    yield* file.entries()
+    const { outcome } = file
+    if (outcome === undefined) {
+      this.#vanished.add(path)
+      return
+    }
+    if (outcome.content) this.#sent(path, outcome.replaced, outcome.bytes)
+    if (!outcome.whole) {
+      this.#failed.add(path)
+      this.#options.onRestless(path)
+      return
+    }
+    if (outcome.restless) this.#options.onRestless(path)
+    const entry: NewEntry = { name: plan.block.name(i), ...outcome }
+    if (!replaceInPlace(plan.block, i, entry)) {
+      const late = this.#late.get(plan.path)
+      if (late === undefined) this.#late.set(plan.path, new Map([[entry.name, entry]]))
+      else late.set(entry.name, entry)
+    }
+  }
+
+  *#link(link: PlannedLink): Generator<Change> {
+    const { name, leader } = link
+    const path = name.path as EntryPath
+    if (this.#isVanished(leader.path) || this.#isVanished(name.directory) || this.#failed.has(leader.path))
+      return
+    if (!link.isLinked || this.#replaced.has(leader.path)) {
+      if (link.exists) yield { type: 'remove', store: this.#store, path }
+      const node = { kind: 'hardlink', to: leader.path as EntryPath } as const
+      yield { type: 'node', store: this.#store, path, node }
+      this.#sent(name.path, false, 0)
+    }
+    this.#takeOver(link)
+  }
+
+  /** What is known of the leader's content is known of its other names, if they still are names of the same file. */
+  #takeOver({ name, leader }: PlannedLink): void {
+    const { index, blocks } = this.#options
+    const late = this.#late.get(leader.directory)?.get(leader.name)
+    const from = blocks.get(leader.directory) ?? index.directories.get(leader.directory)
+    const fromEntry = from?.findName(leader.name) ?? -1
+    let into = blocks.get(name.directory)
+    if (into === undefined) {
+      const known = index.directories.get(name.directory)
+      if (known === undefined) return
+      into = mergeBlock(known, new Map())
+      blocks.set(name.directory, into)
+    }
+    const i = into.findName(name.name)
+    if (i < 0 || from === undefined || fromEntry < 0) return
+    this.#options.onBlock(name.directory)
+    const signature = late?.signature ?? from.signature(fromEntry)
+    const flags = late?.flags ?? from.flags(fromEntry)
+    const payload = late?.payload ?? from.payload(fromEntry)
+    const entry: NewEntry = { name: name.name, signature, flags, payload }
+    const still = into.signature(i).equals(signature) && (flags & entryFlag.pending) === 0
+    if (!still || !replaceInPlace(into, i, entry)) into.setFlags(i, into.flags(i) | entryFlag.pending)
+  }
+
+  *#directoryAttributes(): Generator<Change> {
+    const paths = [...this.#attributes.keys()].sort((a, b) => depth(b) - depth(a) || (a < b ? -1 : 1))
+    for (const path of paths) {
+      if (this.#isVanished(path)) continue
+      const { change, differs, done } = this.#attributes.get(path) as PendingAttributes
+      if (differs || this.#touched.has(path)) yield change
+      done()
+    }
+  }
+
+  #putLate(): void {
+    const { blocks } = this.#options
+    for (const [directory, entries] of this.#late) {
+      blocks.set(directory, mergeBlock(blocks.get(directory), entries))
+      this.#options.onBlock(directory)
+    }
+  }
+
+  /** Undefined: as before; none where there were some before is said. */
+  #xattrs(plan: DirectoryPlan, n: number, result: Int32Array, arena: Arena): Xattrs | undefined {
+    if ((result[4] as number) > 0) {
+      const start = result[3] as number
+      return decodeXattrs(arena.bytes.subarray(start, start + (result[4] as number)))
+    }
+    if (plan.isNew[n] === 1) return undefined
+    const old = plan.oldEntries[n] as number
+    const known = old < 0 ? undefined : plan.old
+    // of what the copy has under the name nothing is known, so perhaps some
+    if (known === undefined) return {}
+    return (known.flags(old) & entryFlag.xattrs) !== 0 ? {} : undefined
+  }
+
+  #metadataDiffers(plan: DirectoryPlan, n: number, i: number): boolean {
+    const old = plan.oldEntries[n] as number
+    if (old < 0 || plan.old === undefined) return true
+    return !sameMetadata(plan.old.signature(old), plan.block.signature(i))
+  }
+
+  #attributesOf(plan: DirectoryPlan, i: number, path: string, xattrs: Xattrs | undefined): AttributesChange {
+    return attributesChange(this.#store, path, plan.block.signature(i), xattrs)
+  }
+
+  /** Something was given for a path. */
+  #sent(path: string, replaced: boolean, bytes: number): void {
+    this.files++
+    this.bytes += bytes
+    this.#touch(path)
+    if (replaced && this.#leaders.has(path)) this.#replaced.add(path)
+  }
+
+  #touch(path: string): void {
+    const cut = path.lastIndexOf('/')
+    this.#touched.add(cut < 0 ? '' : path.slice(0, cut))
+  }
+
+  #settle(block: TreeBlock, i: number): void {
+    block.setFlags(i, block.flags(i) & ~entryFlag.pending)
+  }
+
+  /** It, or a directory that it is in, was not there any more when it was to be read. */
+  #isVanished(path: string): boolean {
+    if (this.#vanished.size === 0) return false
+    if (this.#vanished.has(path)) return true
+    for (let cut = path.indexOf('/'); cut >= 0; cut = path.indexOf('/', cut + 1))
+      if (this.#vanished.has(path.slice(0, cut))) return true
+    return false
+  }
+}
+
+function knownFile(block: TreeBlock, i: number): KnownFile {
+  const signature = block.signature(i)
+  return { size: signature.size, payload: block.payload(i), flags: block.flags(i), signature }
+}
+
+function replaceInPlace(block: TreeBlock, i: number, entry: NewEntry): boolean {
+  if (block.payloadLength(i) !== entry.payload.length) return false
+  const at = block.wordOf(i)
+  for (let word = 0; word < 16; word++)
+    block.words[at + word] = entry.signature.words[entry.signature.at + word] as number
+  block.payload(i).set(entry.payload)
+  block.setFlags(i, entry.flags ?? 0)
+  return true
+}
+
+function depth(path: string): number {
+  if (path === '') return -1
+  let slashes = 0
+  for (let cut = path.indexOf('/'); cut >= 0; cut = path.indexOf('/', cut + 1)) slashes++
+  return slashes
+}
