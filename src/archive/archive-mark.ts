@@ -5,15 +5,18 @@
  *     member    pax header      comment=hotspare1 CHAIN CONTENT
  *     last      global header   comment=hotspare1 CHAIN end MEMBERS
  *
- * CONTENT is the content's digest in hex (see content-digest.ts), '-' for what has none. CHAIN is the first half, in
- * hex, of the BLAKE3-256 of the member's header blocks and records, in which its own place is held by the CHAIN of the
- * header before (zeros for the first). So every byte of metadata is proved, and that no member is missing, added or
- * moved. Content is proved by its digest, and what is left, padding, is zeros.
+ * CONTENT is the first 22 characters (132 bits) of the content's digest in base64url (see content-digest.ts), '-' for
+ * what has none. CHAIN is the xxh64, in hex, of
+ * the member's header blocks and records, in which its own place is held by the CHAIN of the header before (zeros for
+ * the first). So every byte of metadata is proved, and that no member is missing, added or moved: against faults, not
+ * against forgery. Content is proved by its digest, and what is left, padding, is zeros.
  */
-import { blake3 } from '@napi-rs/blake-hash'
+import { blake3UrlSafeBase64 } from '@napi-rs/blake-hash'
+import { xxh64 } from '@node-rs/xxhash'
 
 const intro = 'hotspare1 '
-export const chainStart = '0'.repeat(32)
+const contentLength = 22
+export const chainStart = '0'.repeat(16)
 
 export type MarkTail =
   | { readonly kind: 'begin' }
@@ -31,12 +34,20 @@ export function endMark(members: number): string {
   return `${intro}${chainStart} end ${members}`
 }
 
+/** What a mark says of a content's digest. */
+export function markedDigest(digest: Uint8Array): string {
+  const bytes = Buffer.from(digest.buffer, digest.byteOffset, digest.length)
+  return bytes.toString('base64url').slice(0, contentLength)
+}
+
+/** What a mark says of a content that is at hand, and at most 1 MiB. */
+export function markedContent(content: Buffer): string {
+  return blake3UrlSafeBase64(content).slice(0, contentLength)
+}
+
 /** With a place for the chain. */
 export function memberMark(content: Uint8Array | undefined): string {
-  const digest =
-    content === undefined
-      ? '-'
-      : Buffer.from(content.buffer, content.byteOffset, content.length).toString('hex')
+  const digest = content === undefined ? '-' : markedDigest(content)
   return `${intro}${chainStart} ${digest}`
 }
 
@@ -48,11 +59,11 @@ export const chainLength = chainStart.length
 export function parseMark(comment: string): Mark | undefined {
   if (!comment.startsWith(intro)) return undefined
   const chain = comment.slice(chainOffset, chainOffset + chainLength)
-  if (!/^[0-9a-f]{32} /.test(comment.slice(chainOffset, chainOffset + chainLength + 1))) return undefined
+  if (chain.length < chainLength || comment[chainOffset + chainLength] !== ' ') return undefined
   const tail = comment.slice(chainOffset + chainLength + 1)
-  if (tail === 'begin') return { chain, tail: { kind: 'begin' } }
+  if (tail.length === contentLength) return { chain, tail: { kind: 'member', content: tail } }
   if (tail === '-') return { chain, tail: { kind: 'member', content: undefined } }
-  if (/^[0-9a-f]{64}$/.test(tail)) return { chain, tail: { kind: 'member', content: tail } }
+  if (tail === 'begin') return { chain, tail: { kind: 'begin' } }
   if (/^end [0-9]{1,15}$/.test(tail)) return { chain, tail: { kind: 'end', members: Number(tail.slice(4)) } }
   return undefined
 }
@@ -60,5 +71,5 @@ export function parseMark(comment: string): Mark | undefined {
 /** Puts `previous` in the place of the chain, and gives the digest over all. */
 export function nextChain(area: Buffer, chainAt: number, previous: string): string {
   area.write(previous, chainAt, chainLength, 'latin1')
-  return blake3(area).toString('hex', 0, chainLength / 2)
+  return xxh64(area).toString(16).padStart(chainLength, '0')
 }

@@ -41,6 +41,8 @@ export interface MemberHeader {
 
 const ustarMagic = 'ustar\x0000'
 const paxName = 'PaxHeader'
+/** Headers for records of up to so many bytes are kept. */
+const paxHeadersMax = 1024
 
 export class HeaderWriter {
   /** What the one file is called whose copy is no directory. */
@@ -48,6 +50,7 @@ export class HeaderWriter {
   #area = Buffer.alloc(64 * 1024)
   #chain = chainStart
   #members = 0
+  readonly #paxHeaders = new Map<number, Buffer>()
 
   constructor(ownName: string) {
     this.#ownName = ownName
@@ -112,16 +115,26 @@ export class HeaderWriter {
   }
 
   #putPax(area: Buffer, records: string, type: string): void {
-    putCommon(area, 0, type)
-    area.write(paxName, 0, 'latin1')
-    putOctal(area, 0, field.mode, 0o644)
-    putOctal(area, 0, field.uid, 0)
-    putOctal(area, 0, field.gid, 0)
-    putOctal(area, 0, field.size, records.length)
-    putOctal(area, 0, field.mtime, 0)
-    putChecksum(area)
+    area.set(this.#paxHeader(records.length, type))
     area.write(records, blockBytes, 'latin1')
     area.fill(0, blockBytes + records.length, blockBytes + paddedBytes(records.length))
+  }
+
+  /** Most are the same: only the length of the records differs. */
+  #paxHeader(length: number, type: string): Buffer {
+    const known = this.#paxHeaders.get(length)
+    if (known !== undefined && type === typeflag.pax) return known
+    const header = Buffer.alloc(blockBytes)
+    putCommon(header, 0, type)
+    header.write(paxName, 0, 'latin1')
+    putOctal(header, 0, field.mode, 0o644)
+    putOctal(header, 0, field.uid, 0)
+    putOctal(header, 0, field.gid, 0)
+    putOctal(header, 0, field.size, length)
+    putOctal(header, 0, field.mtime, 0)
+    putChecksum(header)
+    if (type === typeflag.pax && length < paxHeadersMax) this.#paxHeaders.set(length, header)
+    return header
   }
 
   #seal(area: Buffer, records: string, mark: string): Buffer {

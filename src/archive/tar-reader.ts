@@ -7,9 +7,16 @@
  *
  * Invariant: while content is read nothing is carried over; memory is bounded by the largest header that is taken.
  */
-import { blake3 } from '@napi-rs/blake-hash'
 import { displayPath } from '../stream/entry.ts'
-import { chainOffset, chainStart, type Mark, nextChain, parseMark } from './archive-mark.ts'
+import {
+  chainOffset,
+  chainStart,
+  type Mark,
+  markedContent,
+  markedDigest,
+  nextChain,
+  parseMark,
+} from './archive-mark.ts'
 import { ContentDigest } from './content-digest.ts'
 import { parsePaxRecords, paxBytesMax } from './pax-records.ts'
 import { extentsMax, parseSparseMap, type SparseMapResult } from './sparse-map.ts'
@@ -38,8 +45,8 @@ export interface TarFault {
 }
 
 export interface TarReaderOptions {
-  /** Called when a member was read to its end. `digest`: see content-digest.ts; undefined for what has no content. */
-  onMember(member: TarMember, digest: Uint8Array | undefined): void
+  /** Called when a member was read to its end. `digest` is as a mark has it; undefined for what has no content. */
+  onMember(member: TarMember, digest: string | undefined): void
   onFault(fault: TarFault): void
   /** Content is passed over, and not proved. */
   readonly headersOnly?: boolean
@@ -62,11 +69,12 @@ export class TarReader {
   #padding = 0
   #digest: ContentDigest | undefined
   /** Of content that came in one piece. */
-  #smallDigest: Buffer | undefined
+  #small: string | undefined
   #extents: { readonly offset: number; readonly length: number }[] = []
   #fileAt = 0
   #mapBytes = blockBytes
   #zeroBlocks = 0
+  readonly #lastExtension = Buffer.alloc(blockBytes)
   #chain: string | undefined = chainStart
   #isOwn = false
   #hasEndMark = false
@@ -187,15 +195,25 @@ export class TarReader {
       if (area === undefined) return false
       const header = at === 0 ? area : area.subarray(at)
       if (header[0] === 0 && isZero(header)) return this.#zero(at)
-      if (!isChecksumRight(header)) return this.#lose(at, 'a header is damaged: its checksum is wrong')
+      if (!this.#isKnown(header) && !isChecksumRight(header))
+        return this.#lose(at, 'a header is damaged: its checksum is wrong')
       const type = String.fromCharCode(header[field.typeflag.at] as number)
       if (!isExtension(type)) return this.#begin(area, at)
       const size = readNumber(header, field.size)
       if (size === undefined || size < 0 || size > paxBytesMax || at + size > areaBytesMax)
         return this.#lose(at, 'the size of a header is not possible')
       if (type === typeflag.paxGlobal && at === 0) return this.#global(size)
+      header.copy(this.#lastExtension)
       at += blockBytes + paddedBytes(size)
     }
+  }
+
+  /** Headers of records are the same again and again: the last whose checksum was right. */
+  #isKnown(header: Buffer): boolean {
+    return (
+      header[field.typeflag.at] === this.#lastExtension[field.typeflag.at] &&
+      header.equals(this.#lastExtension)
+    )
   }
 
   #zero(at: number): boolean {
@@ -275,7 +293,7 @@ export class TarReader {
     this.#rest = member.dataBytes
     this.#padding = paddedBytes(member.dataBytes) - member.dataBytes
     this.#digest = undefined
-    this.#smallDigest = undefined
+    this.#small = undefined
     this.#extents = []
     this.#fileAt = 0
     this.#mapBytes = blockBytes
@@ -342,7 +360,7 @@ export class TarReader {
     this.#rest -= bytes.length
     if (this.#options.headersOnly !== true && this.#isDigested) {
       if (this.#extents.length > 0) this.#digestExtents(bytes)
-      else if (isWhole && bytes.length <= smallBytesMax) this.#smallDigest = blake3(bytes)
+      else if (isWhole && bytes.length <= smallBytesMax) this.#small = markedContent(bytes)
       else {
         this.#digest ??= new ContentDigest()
         this.#digest.update(bytes)
@@ -383,13 +401,13 @@ export class TarReader {
 
   #finish(): void {
     const member = this.#member as TarMember
-    let digest: Buffer | undefined
+    let digest: string | undefined
     if (this.#options.headersOnly !== true && this.#isDigested) {
       if (member.sparse === 'pax-1.0') this.#digest?.updateZeros(member.size - this.#fileAt)
-      digest = this.#smallDigest ?? (this.#digest ?? new ContentDigest()).digest()
+      digest = this.#small ?? markedDigest((this.#digest ?? new ContentDigest()).digest())
     }
     const wanted = member.mark?.tail.kind === 'member' ? member.mark.tail.content : undefined
-    if (digest !== undefined && this.#isOwn && member.mark !== undefined && digest.toString('hex') !== wanted)
+    if (digest !== undefined && this.#isOwn && member.mark !== undefined && digest !== wanted)
       this.#fault('its content is damaged', member.offset, member.path)
     this.#member = undefined
     this.#state = 'header'
