@@ -1,0 +1,42 @@
+/**
+ * The system calls that a copy is written with: passed in, so that a test can make each of them fail, or be the last
+ * one before a crash.
+ */
+import * as treeCalls from '../../os/tree-calls.ts'
+
+export type CopyCalls = Pick<
+  typeof treeCalls,
+  | 'openAt'
+  | 'openRoot'
+  | 'tryOpenAt'
+  | 'tryOpenBeneath'
+  | 'closeFd'
+  | 'tryStatAt'
+  | 'statFd'
+  | 'tryReadLinkAt'
+  | 'readAt'
+  | 'writeAt'
+  | 'truncateFd'
+  | 'nextData'
+  | 'nextHole'
+  | 'tryMakeDirectoryAt'
+  | 'trySymlinkAt'
+  | 'tryLinkAt'
+  | 'tryRenameAt'
+  | 'tryUnlinkAt'
+  | 'tryRemoveDirectoryAt'
+  | 'tryChangeMode'
+  | 'tryChangeModeAt'
+  | 'tryChangeOwner'
+  | 'tryChangeOwnerAt'
+  | 'trySetTime'
+  | 'trySetTimeAt'
+  | 'readXattrs'
+  | 'trySetXattr'
+  | 'tryRemoveXattr'
+  | 'syncFd'
+  | 'syncContent'
+  | 'syncFileSystem'
+>
+
+export const systemCalls: CopyCalls = treeCalls

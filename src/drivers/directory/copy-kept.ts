@@ -1,0 +1,33 @@
+/**
+ * Files that were replaced or removed while somebody reads the copy (a clone, a check, an archive): they stay in the
+ * sidecar under their inode's number until no one reads any more, so that a reader finds all that it began with, and
+ * applying changes never waits for it.
+ */
+import type { StatBuffer } from '../../os/stat-buffer.ts'
+import { cName, EEXIST, EOPNOTSUPP, EPERM } from '../../os/tree-calls.ts'
+import type { CopyFiles } from './copy-files.ts'
+
+export function keptName(inodeLow: number, inodeHigh: number): Buffer {
+  return cName(`${inodeHigh}-${inodeLow}`)
+}
+
+const EMLINK = 31
+
+export class KeptFiles {
+  readonly #directory: number
+
+  constructor(directory: number) {
+    this.#directory = directory
+  }
+
+  /** Before a file's name goes to something else. */
+  keep(files: CopyFiles, path: string, stat: StatBuffer): void {
+    const { calls } = files
+    const kept = keptName(stat.inodeLow, stat.inodeHigh)
+    const result = files.try(path, (at, name) => calls.tryLinkAt(at, name, this.#directory, kept))
+    if (result === 0 || result === -(EEXIST as number)) return
+    const unlinkable = [EPERM as number, EOPNOTSUPP as number, EMLINK].some(number => result === -number)
+    if (!unlinkable) files.fail('linkat', result, path)
+    files.must('renameat2', path, (at, name) => calls.tryRenameAt(at, name, this.#directory, kept))
+  }
+}
