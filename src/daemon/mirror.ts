@@ -264,12 +264,14 @@ class Mirror {
         const pass = passes.client.hold()
         held = pass
         command = this.#startInside(place)
-        const read = Promise.all([
+        const all = Promise.all([
           command?.done,
           pass.read.then(report => {
             inside = report
           }),
         ])
+        // a follower that ends makes nothing durable: no need to wait for the rest
+        const read = Promise.race([all, pass.durable.then(() => all)])
         const conclude = (keep: boolean): void => {
           pass.conclude(keep)
           if (!keep) command?.end()
