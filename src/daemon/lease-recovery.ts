@@ -4,6 +4,7 @@
  */
 import type { Machine } from '../drivers/driver.ts'
 import { describeSystemError, HotspareError } from '../os/errors.ts'
+import { endCommand } from '../os/run-command.ts'
 import { type DeadLease, deadLeases } from './lease.ts'
 import { leaveFailed, leaveMode } from './leaving.ts'
 import { openSwitch } from './mode-switch.ts'
@@ -43,7 +44,7 @@ export async function recoverLeases(options: RecoveryOptions): Promise<void> {
   }
 }
 
-async function recover({ lease, record }: DeadLease, options: RecoveryOptions): Promise<void> {
+async function recover({ lease, record, running }: DeadLease, options: RecoveryOptions): Promise<void> {
   const fail = async (message: string): Promise<void> => {
     options.onEvent({ event: 'leave-failed', lease: lease.path, message })
     await lease.giveUp()
@@ -56,6 +57,8 @@ async function recover({ lease, record }: DeadLease, options: RecoveryOptions): 
   const { source, target, sinceMs } = record
   options.onEvent({ event: 'leaving', source, sinceMs, lease: lease.path })
   try {
+    // one that still enters would put the mode on again after it was left
+    for (const command of running) await endCommand(command)
     const mode = await openSwitch(record.mode, { ...options, source, target, onOutput: () => {} })
     const fault = await leaveMode({
       mode,

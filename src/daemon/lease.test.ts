@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import * as fs from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -190,6 +192,31 @@ test('half of the note that entering began is enough to leave', async () => {
     await dead.lease.remove()
   }
   assert.equal(found, 1)
+})
+
+test('a command to enter that outlives its mirror is ended before the mode is left', async () => {
+  const lease = await claim()
+  await lease.entering()
+  const child = spawn('sh', ['-c', `sleep 0.5; touch ${flag}; sleep 20`], { detached: true, stdio: 'ignore' })
+  const stat = await fs.readFile(`/proc/${child.pid}/stat`, 'latin1')
+  const startTicks = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
+  await lease.running({ pid: child.pid ?? 0, startTicks })
+  await lease.giveUp()
+  const ended = once(child, 'exit')
+  assert.equal((await recover()).at(-1)?.event, 'left-late')
+  assert.equal((await ended)[1], 'SIGTERM')
+  await assert.rejects(fs.access(flag))
+})
+
+test('another process that got the number of a command that has ended is let be', async () => {
+  const lease = await claim()
+  await lease.entering()
+  const child = spawn('sleep', ['20'], { detached: true, stdio: 'ignore' })
+  await lease.running({ pid: child.pid ?? 0, startTicks: '1' })
+  await lease.giveUp()
+  assert.equal((await recover()).at(-1)?.event, 'left-late')
+  assert.equal(child.exitCode ?? child.signalCode, null)
+  child.kill()
 })
 
 test('without a state directory nothing is found, and nothing made', async () => {

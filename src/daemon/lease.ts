@@ -1,8 +1,9 @@
 /**
  * A maintenance mode that we entered, on disk: so that it is left even when we are killed.
  *
- * `<state directory>/leases/ID.json`, mode 0600: one line of JSON that says how to leave, and, once entering has begun,
- * a second line that says so. Its owner holds a lock on it while it lives; the kernel gives that back however the owner
+ * `<state directory>/leases/ID.json`, mode 0600: one line of JSON that says how to leave; once entering has begun, a
+ * second line that says so; then a line for each command that puts the mode on, so that one which outlives its mirror is
+ * ended before the mode is left. Its owner holds a lock on it while it lives; the kernel gives that back however the owner
  * ends. A lease without the second line claims the application for a mirror that has entered nothing.
  *
  * Invariant: the second line is durable before anything is done to enter, and the lease goes only when the mode is known
@@ -13,6 +14,7 @@ import { randomBytes } from 'node:crypto'
 import * as v from 'valibot'
 import type { Clock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
+import type { RunningCommand } from '../os/run-command.ts'
 import { type FileLock, parentDirectory, readSmallFile, type Storage } from '../os/storage.ts'
 import { parsed, parseJson } from './meta.ts'
 import { leaveKey, type Mode, modeSchema } from './mode.ts'
@@ -34,6 +36,8 @@ const schema = v.object({
   timeoutMs: v.number(),
 })
 
+const runningSchema = v.object({ running: v.object({ pid: v.number(), startTicks: v.string() }) })
+
 /** What a lease says. */
 export interface LeaseRecord {
   readonly sinceMs: number
@@ -53,6 +57,8 @@ export interface Lease {
   readonly path: string
   /** To be awaited before anything is done to enter. */
   entering(): Promise<void>
+  /** Noted, for when we are killed and it lives on. Not synced: a power loss ends it. Rejects never. */
+  running(command: RunningCommand): Promise<void>
   /** The mode is known to be left (or was never entered): removed, durably. */
   remove(): Promise<void>
   /** Stays on disk for the next command to act on. */
@@ -89,6 +95,8 @@ export interface DeadLease {
   readonly lease: Lease
   /** Undefined: it can't be read (damaged, or of another version). */
   readonly record: LeaseRecord | undefined
+  /** Commands that put the mode on and may run still. */
+  readonly running: readonly RunningCommand[]
 }
 
 /**
@@ -107,8 +115,8 @@ export async function* deadLeases(storage: Storage, stateDirectory: string): Asy
   for (const path of await pathsIn(storage, directory, '.json')) {
     const found = await openLease(storage, path)
     if (found === 'held') continue
-    const { lease, record, entered } = found
-    if (entered) yield { lease, record }
+    const { lease, record, entered, running } = found
+    if (entered) yield { lease, record, running }
     else await lease.remove()
   }
 }
@@ -175,16 +183,28 @@ async function createLease(storage: Storage, directory: string, record: LeaseRec
   }
 }
 
-function lockedLease(storage: Storage, path: string, lock: FileLock, bytes: number): Lease {
+function lockedLease(storage: Storage, path: string, lock: FileLock, size: number): Lease {
+  let bytes = size
+  async function append(line: string, durably: boolean): Promise<void> {
+    const data = Buffer.from(line)
+    const offset = bytes
+    bytes += data.length
+    const file = await storage.open(path, 'write')
+    try {
+      await file.write(data, offset)
+      if (durably) await file.sync()
+    } finally {
+      await file.close()
+    }
+  }
   return {
     path,
-    async entering() {
-      const file = await storage.open(path, 'write')
+    entering: () => append(enteringLine, true),
+    async running(command) {
       try {
-        await file.write(Buffer.from(enteringLine), bytes)
-        await file.sync()
-      } finally {
-        await file.close()
+        await append(`${JSON.stringify({ running: command })}\n`, false)
+      } catch {
+        // safe: only who is killed in the middle of entering needs it, and the window must go on to its end
       }
     },
     async remove() {
@@ -201,6 +221,7 @@ interface FoundLease {
   /** Undefined: it can't be read. */
   readonly record: LeaseRecord | undefined
   readonly entered: boolean
+  readonly running: readonly RunningCommand[]
 }
 
 async function openLease(storage: Storage, path: string): Promise<FoundLease | 'held'> {
@@ -220,12 +241,16 @@ async function readLease(storage: Storage, path: string): Promise<Buffer> {
   return (await readSmallFile(storage, path, leaseBytesMax)) ?? Buffer.alloc(0)
 }
 
-function parseLease(bytes: Buffer): { record: LeaseRecord | undefined; entered: boolean } {
+function parseLease(bytes: Buffer): Omit<FoundLease, 'lease'> {
   const text = bytes.toString('utf8')
   const end = text.indexOf('\n')
   const record = end < 0 ? undefined : parsed(schema, parseJson(text.slice(0, end)))
+  const running = text
+    .slice(end + 1)
+    .split('\n')
+    .flatMap(line => parsed(runningSchema, parseJson(line))?.running ?? [])
   // half of the second line is enough: it may have been written before a crash, and then entered
-  return { record, entered: end >= 0 && text.length > end + 1 }
+  return { record, entered: end >= 0 && text.length > end + 1, running }
 }
 
 async function pathsIn(storage: Storage, directory: string, suffix: string): Promise<string[]> {

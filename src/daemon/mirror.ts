@@ -17,7 +17,7 @@ import { entryPathFromText } from '../stream/entry.ts'
 import { type ApplicationMode, applicationNamed, flagTextDefault } from './applications.ts'
 import type { FollowEvent } from './events.ts'
 import { InsideCommand } from './inside-command.ts'
-import { claimLease } from './lease.ts'
+import { claimLease, type Lease } from './lease.ts'
 import { recoverLeases } from './lease-recovery.ts'
 import { type FollowPlace, locateFollow } from './locate.ts'
 import { localMachine } from './machine.ts'
@@ -120,6 +120,7 @@ class Mirror {
   readonly #machine: Machine
   readonly #signal: AbortSignal
   readonly #stateDirectory: string
+  #lease: Lease | undefined
 
   constructor(options: MirrorOptions) {
     this.#options = options
@@ -141,6 +142,7 @@ class Mirror {
       source: place.source,
       target: place.target,
       onOutput: (step, output) => this.#emit({ event: 'output', step, output }),
+      onStarted: command => void this.#lease?.running(command),
     })
     const passes = await this.#openPasses(place, application.mode)
     this.#emit({ event: 'started', source: place.source, target: place.target, followed: passes.followed })
@@ -250,8 +252,8 @@ class Mirror {
       settleMs: options.settleMs ?? application.settleMs,
       refreshEveryMs: options.refreshEveryMs ?? application.refreshEveryMs ?? refreshEveryMsDefault,
       ...(application.expiresMs === undefined ? {} : { expiresMs: application.expiresMs }),
-      claim: () =>
-        claimLease(storage, clock, this.#stateDirectory, {
+      claim: async () => {
+        this.#lease = await claimLease(storage, clock, this.#stateDirectory, {
           sinceMs: clock.nowMs(),
           pid: process.pid,
           command: process.argv.slice(1).join(' '),
@@ -259,7 +261,9 @@ class Mirror {
           target: place.target,
           mode: application.mode,
           timeoutMs,
-        }),
+        })
+        return this.#lease
+      },
       begin: () => {
         const pass = passes.client.hold()
         held = pass

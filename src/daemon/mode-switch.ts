@@ -1,7 +1,7 @@
 /** Carries out what a mode says: the one place that enters, leaves and looks at an application's maintenance mode. */
 import { HotspareError, isSystemError } from '../os/errors.ts'
 import { httpCall } from '../os/http-call.ts'
-import { type CommandResult, commandText, runCommand } from '../os/run-command.ts'
+import { type CommandResult, commandText, type RunningCommand, runCommand } from '../os/run-command.ts'
 import { parentDirectory, readSmallFile, type Storage } from '../os/storage.ts'
 import type { Mode, ModeCommand, Sign, Verification } from './mode.ts'
 
@@ -26,6 +26,8 @@ export interface SwitchContext {
   readonly target: string
   /** What a command of the user's printed; for `--verbose`. */
   onOutput(step: string, output: string): void
+  /** A command that puts the mode on has started: it must be ended before the mode is left, by whomever. */
+  onStarted?(running: RunningCommand): void
 }
 
 export function openSwitch(mode: Mode, context: SwitchContext): Promise<ModeSwitch> | ModeSwitch {
@@ -100,7 +102,9 @@ class CommandSwitch implements ModeSwitch {
   ): Promise<CommandResult> {
     const { source, target } = this.#context
     const environment = { HOTSPARE_SOURCE: source, HOTSPARE_TARGET: target, HOTSPARE_WINDOW: window }
-    const result = await runCommand(command, environment, signal)
+    const puts = step === 'enter' || step === 'refresh'
+    const onStarted = puts ? this.#context.onStarted : undefined
+    const result = await runCommand(command, environment, signal, onStarted)
     if (result.output !== '') this.#context.onOutput(step, result.output)
     return result
   }

@@ -123,6 +123,7 @@ class World {
         this.lease = 'claimed'
         return {
           path: '/leases/1.json',
+          running: async () => {},
           entering: async () => {
             this.lease = 'entering'
           },

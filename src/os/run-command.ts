@@ -5,6 +5,7 @@
  * may rely on it that the command does nothing any more.
  */
 import { spawn } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 
 export interface Command {
@@ -27,6 +28,14 @@ export interface CommandResult {
   readonly output: string
 }
 
+/** A command that runs, so that another process can know it again. */
+export interface RunningCommand {
+  /** Of its first process, and of its group. */
+  readonly pid: number
+  /** When that started, as the kernel counts. */
+  readonly startTicks: string
+}
+
 const outputBytesMax = 16 * 1024
 const graceMs = 2_000
 /** A service that the command left running may keep its output open; nobody waits for that. */
@@ -36,6 +45,7 @@ export async function runCommand(
   command: Command,
   environment: Readonly<Record<string, string>>,
   signal: AbortSignal,
+  onStarted?: (running: RunningCommand) => void,
 ): Promise<CommandResult> {
   if (signal.aborted) return { end: { kind: 'aborted' }, output: '' }
   const [program = '', ...args] = commandLine(command)
@@ -45,6 +55,7 @@ export async function runCommand(
     env: { ...process.env, ...environment },
     ...(command.directory === undefined ? {} : { cwd: command.directory }),
   })
+  if (child.pid !== undefined) onStarted?.({ pid: child.pid, startTicks: startTicks(child.pid) ?? '' })
   const output = new Tail(outputBytesMax)
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data: Buffer) => output.add(data))
   const closed = new Promise<void>(resolve => child.once('close', () => resolve()))
@@ -69,6 +80,50 @@ export async function runCommand(
     child.stderr.destroy()
     child.unref()
   }
+}
+
+/** Ends a command that outlived who started it; resolves when nothing of it runs any more, or it can't be ended. */
+export async function endCommand({ pid, startTicks: started }: RunningCommand): Promise<void> {
+  const now = startTicks(pid)
+  // another process has the number: the group has gone long ago
+  if (now !== undefined && now !== started) return
+  const deadlineMs = performance.now() + 2 * graceMs
+  for (let name: NodeJS.Signals = 'SIGTERM'; isGroupAlive(pid); ) {
+    const leftMs = deadlineMs - performance.now()
+    if (leftMs <= 0) return
+    if (leftMs < graceMs) name = 'SIGKILL'
+    try {
+      process.kill(-pid, name)
+    } catch {
+      return
+    }
+    await new Promise(resolve => setTimeout(resolve, endingPollMs))
+  }
+}
+
+const endingPollMs = 20
+
+/** Fields of /proc/PID/stat from the third on; the second is a name that may hold anything. */
+function statFields(pid: number | string): string[] | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  } catch {
+    return undefined
+  }
+}
+
+function startTicks(pid: number): string | undefined {
+  return statFields(pid)?.[19]
+}
+
+/** What has ended, and was not asked yet how, does nothing any more. */
+function isGroupAlive(group: number): boolean {
+  return readdirSync('/proc').some(name => {
+    if (!/^\d+$/.test(name)) return false
+    const fields = statFields(name)
+    return fields?.[2] === String(group) && fields[0] !== 'Z' && fields[0] !== 'X'
+  })
 }
 
 /** As it is really run. */
