@@ -60,6 +60,10 @@ export const packsDriver: Driver = {
     const { cloneFileCopy } = await import('../../replica/clone.ts')
     return cloneFileCopy(options)
   },
+  async snapshot(options) {
+    const { snapshotRecorded } = await import('../../replica/recorded-snapshot.ts')
+    return snapshotRecorded(options)
+  },
   async backlog(source, position) {
     const { decodePosition } = await import('./position.ts')
     const { packBacklog } = await import('./pack-backlog.ts')
