@@ -140,8 +140,8 @@ test('a mirror that is killed at any moment leaves a whole copy, and its mode to
   const leftOn: boolean[] = []
   for (let kill = 0; kill < 12; kill++) {
     const run = start('mirror', live, target, ...mode, '--inside', 'sleep 0.1', '--json')
-    await run.event('started')
-    await sleep(randomInt(0, 250))
+    await run.event(kill % 2 === 0 ? 'started' : 'entered')
+    await sleep(randomInt(0, kill % 2 === 0 ? 250 : 80))
     await run.end('SIGKILL')
     leftOn.push(fs.existsSync(flag))
     assert.equal((await hotspare('drivers')).exit, 0)
