@@ -4,7 +4,8 @@
  *     <copy>.hotspare/lock          flock, exclusive while a follower runs
  *     <copy>.hotspare/meta.json     of what it is a copy
  *     <copy>.hotspare/status.json   what the follower last said of itself
- *     <copy>.hotspare/scratch/      what the source spills; worth nothing after a crash
+ *     <copy>.hotspare/scratch/      what the source keeps for itself; may be lost at any time, and what is found there
+ *                                   is the driver's to judge
  *     <copy>.hotspare/...           the replica's state
  *
  * Invariant: whoever writes the copy or its state holds the lock. The kernel gives it back when a process ends in
@@ -24,7 +25,7 @@ export function sidecarPath(target: string): string {
 
 export interface Sidecar {
   readonly path: string
-  /** Made anew, empty. */
+  /** With what the driver left there. */
   readonly scratch: string
   close(): Promise<void>
 }
@@ -38,7 +39,6 @@ export async function openSidecar(storage: Storage, clock: Clock, target: string
     const lock = await takeLock(storage, clock, target)
     try {
       const scratch = `${path}/scratch`
-      await storage.removeTree(scratch)
       await storage.makeDirectory(scratch, 0o700)
       return { path, scratch, close: () => lock.release() }
     } catch (error) {

@@ -2,7 +2,7 @@
  * The source of a live database: connects, chooses how to follow it by its journal mode, and begins again, by a
  * comparison, whenever the path names another database or the mode has changed.
  */
-import { existsSync, fstatSync, readSync, realpathSync } from 'node:fs'
+import { existsSync, fstatSync, readSync, realpathSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { HotspareError } from '../../os/errors.ts'
 import { openWatcher, type Watcher, watchEvent } from '../../os/watch.ts'
@@ -42,7 +42,10 @@ export class SqliteSource implements Source {
 
   constructor(options: SourceOptions) {
     this.#options = options
-    this.#digests = new PageDigests(join(options.scratch, 'source-pages'))
+    const spilled = join(options.scratch, 'source-pages')
+    // what a former follower left says nothing of the database as it is now
+    rmSync(spilled, { force: true })
+    this.#digests = new PageDigests(spilled)
   }
 
   async *read(from: Position | undefined, options: ReadOptions): AsyncGenerator<Entry> {
