@@ -15,7 +15,7 @@ export type {
 } from './daemon/events.ts'
 export { type FollowOptions, type FollowReport, follow } from './daemon/follow.ts'
 export type { LeaseEvent } from './daemon/lease-recovery.ts'
-export { type MirrorMode, type MirrorOptions, type MirrorReport, mirror } from './daemon/mirror.ts'
+export { type MirrorOptions, type MirrorReport, mirror } from './daemon/mirror.ts'
 export type {
   ArchivedEvent,
   DurableEvent,
@@ -26,7 +26,8 @@ export type {
   OutputEvent,
   PassEvent,
 } from './daemon/mirror-events.ts'
-export type { PassReport } from './daemon/passes.ts'
+export type { MirrorMode } from './daemon/mirror-mode.ts'
+export type { PassReport } from './daemon/pass-request.ts'
 export { type StatusReport, type StatusRequest, status } from './daemon/status.ts'
 export type { WindowEvent } from './daemon/window.ts'
 export type { CheckReport, CloneReport, ConsistentCommit, Detection, Notice } from './drivers/driver.ts'

@@ -9,10 +9,10 @@ import {
   type HeldPass,
   type HeldPassReport,
   PassAbandoned,
-  type PassClient,
   type PassReport,
   Request,
-} from './passes.ts'
+} from './pass-request.ts'
+import type { PassClient } from './passes.ts'
 
 /** Undefined when no follower listens there. */
 export async function connectControl(

@@ -12,7 +12,8 @@ import {
   sendLine,
 } from './control-protocol.ts'
 import { parsed } from './meta.ts'
-import { type HeldPass, PassAbandoned, type PassClient, type PassGate } from './passes.ts'
+import { type HeldPass, PassAbandoned } from './pass-request.ts'
+import type { PassClient, PassGate } from './passes.ts'
 
 /** To be called by whoever has the sidecar's lock: a socket that is there already is a dead follower's. */
 export function serveControl(sidecar: string, gate: PassGate): Promise<LocalServer> {

@@ -7,7 +7,8 @@ import { HotspareError } from '../os/errors.ts'
 import { connectLocal, type LocalServer, listenLocal } from '../os/local-socket.ts'
 import { connectControl } from './control-client.ts'
 import { serveControl } from './control-server.ts'
-import { type HeldPassReport, PassAbandoned, type PassClient, PassGate, Request } from './passes.ts'
+import { type HeldPassReport, PassAbandoned, Request } from './pass-request.ts'
+import { type PassClient, PassGate } from './passes.ts'
 
 /** A gate of which the test tells what comes of what is asked. */
 class ScriptedGate extends PassGate {

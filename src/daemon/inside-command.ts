@@ -4,7 +4,7 @@
  */
 import { HotspareError } from '../os/errors.ts'
 import { runCommand } from '../os/run-command.ts'
-import { failureText } from './mode-switch.ts'
+import { failureText } from './command-switch.ts'
 
 export interface InsideCommandContext {
   readonly source: string

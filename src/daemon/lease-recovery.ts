@@ -7,7 +7,7 @@ import { describeSystemError, HotspareError } from '../os/errors.ts'
 import { endCommand } from '../os/run-command.ts'
 import { type DeadLease, deadLeases } from './lease.ts'
 import { leaveFailed, leaveMode } from './leaving.ts'
-import { openSwitch } from './mode-switch.ts'
+import { openSwitch } from './open-switch.ts'
 import { stateDirectory } from './state-directory.ts'
 
 /** What was found on disk, in order: that it is being left, and what came of it. */

@@ -1,7 +1,7 @@
 import type { Notice } from '../drivers/driver.ts'
 import type { ErrorCode } from '../os/errors.ts'
 import type { LeaseEvent } from './lease-recovery.ts'
-import type { HeldPassReport, PassReport } from './passes.ts'
+import type { HeldPassReport, PassReport } from './pass-request.ts'
 import type { WindowEvent } from './window.ts'
 
 /** What a mirror tells while it runs, in order. `timeMs` is milliseconds since 1970. */

@@ -14,7 +14,7 @@ import { describeSystemError, HotspareError } from '../os/errors.ts'
 import { isWithin, realPath } from '../os/real-path.ts'
 import { parentDirectory } from '../os/storage.ts'
 import { entryPathFromText } from '../stream/entry.ts'
-import { type ApplicationMode, applicationNamed, flagTextDefault } from './applications.ts'
+import type { ApplicationMode } from './applications.ts'
 import type { FollowEvent } from './events.ts'
 import { InsideCommand } from './inside-command.ts'
 import { claimLease, type Lease } from './lease.ts'
@@ -22,28 +22,16 @@ import { recoverLeases } from './lease-recovery.ts'
 import { type FollowPlace, locateFollow } from './locate.ts'
 import { localMachine } from './machine.ts'
 import type { MirrorEvent, MirrorEventBody } from './mirror-events.ts'
+import { applicationOf, type MirrorMode } from './mirror-mode.ts'
 import { type MirrorPasses, openMirrorPasses } from './mirror-passes.ts'
 import type { Mode } from './mode.ts'
-import { type ModeSwitch, openSwitch } from './mode-switch.ts'
-import { type HeldPass, type HeldPassReport, PassAbandoned, type PassReport } from './passes.ts'
+import type { ModeSwitch } from './mode-switch.ts'
+import { openSwitch } from './open-switch.ts'
+import { type HeldPass, type HeldPassReport, PassAbandoned, type PassReport } from './pass-request.ts'
 import { absolutePath } from './paths.ts'
 import { stateDirectory } from './state-directory.ts'
 import { aborted } from './step.ts'
 import { holdWindow, type WindowReport } from './window.ts'
-
-/** How the application's maintenance mode is switched. */
-export type MirrorMode =
-  | {
-      readonly kind: 'app'
-      readonly name: string
-      /** Where it is installed; the source unless told otherwise. */
-      readonly directory?: string
-      readonly user?: string
-      readonly flagFile?: string
-      readonly flagText?: string
-    }
-  | Extract<Mode, { kind: 'commands' | 'http' }>
-  | { readonly kind: 'flag-file'; readonly path: string; readonly text?: string }
 
 export interface MirrorOptions {
   readonly source: string
@@ -94,8 +82,6 @@ export interface MirrorReport {
 const commandTimeoutMsDefault = 60_000
 const maxHoldMsDefault = 5 * 60_000
 const refreshEveryMsDefault = 60_000
-/** A file that appears says nothing of the requests that had begun before. */
-const flagSettleMs = 100
 /** A pass that took long left much for the window: then one more before it. */
 const passesBeforeMax = 3
 const passMsShort = 1_000
@@ -346,46 +332,6 @@ class Mirror {
 
   #emit(event: MirrorEventBody): void {
     this.#options.onEvent?.({ timeMs: this.#machine.clock.nowMs(), ...event })
-  }
-}
-
-function applicationOf(wanted: MirrorMode, source: string): ApplicationMode {
-  switch (wanted.kind) {
-    case 'app': {
-      const { user, flagFile, flagText } = wanted
-      return applicationNamed(wanted.name).mode({
-        directory: wanted.directory === undefined ? source : absolutePath(wanted.directory),
-        ...(user === undefined ? {} : { user }),
-        ...(flagFile === undefined ? {} : { flagFile: absolutePath(flagFile) }),
-        ...(flagText === undefined ? {} : { flagText }),
-      })
-    }
-    case 'flag-file': {
-      const text = wanted.text ?? flagTextDefault
-      return { mode: { kind: 'flag-file', path: absolutePath(wanted.path), text }, settleMs: flagSettleMs }
-    }
-    default:
-      return { mode: located(wanted), settleMs: 0 }
-  }
-}
-
-/** A lease is acted on by a process that was started elsewhere. */
-function located(mode: Extract<Mode, { kind: 'commands' | 'http' }>): Mode {
-  if (mode.kind === 'http') {
-    const { headersFile } = mode
-    return headersFile === undefined ? mode : { ...mode, headersFile: absolutePath(headersFile) }
-  }
-  const here = <C extends { directory?: string | undefined }>(command: C): C => ({
-    ...command,
-    directory: absolutePath(command.directory ?? '.'),
-  })
-  const { enter, leave, verify, refresh } = mode
-  return {
-    kind: 'commands',
-    enter: here(enter),
-    leave: here(leave),
-    ...(verify === undefined ? {} : { verify: here(verify) }),
-    ...(refresh === undefined ? {} : { refresh: here(refresh) }),
   }
 }
 

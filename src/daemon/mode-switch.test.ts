@@ -9,7 +9,8 @@ import { parse } from 'valibot'
 import { nodeStorage } from '../os/node-storage.ts'
 import { applications } from './applications.ts'
 import { type Mode, modeSchema } from './mode.ts'
-import { type ModeSwitch, openSwitch } from './mode-switch.ts'
+import type { ModeSwitch } from './mode-switch.ts'
+import { openSwitch } from './open-switch.ts'
 
 let root: string
 const never = new AbortController().signal

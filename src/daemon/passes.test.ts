@@ -6,7 +6,9 @@ import { type Commit, type Entry, entryPath, type Position, position, storeName 
 import { pump } from '../stream/pump.ts'
 import type { Sink } from '../stream/sink.ts'
 import type { ReadOptions } from '../stream/source.ts'
-import { type HoldableSource, PassAbandoned, PassGate } from './passes.ts'
+import type { HoldableSource } from './gated-source.ts'
+import { PassAbandoned } from './pass-request.ts'
+import { PassGate } from './passes.ts'
 import { aborted } from './step.ts'
 
 const store = storeName('tree')
