@@ -40,6 +40,23 @@ test('commands know the source, the target, and whether the window is open', asy
   assert.equal(await fs.readFile(out, 'utf8'), '/srv/s /backup/t before\n/srv/s /backup/t inside\n')
 })
 
+const asRoot = process.getuid?.() === 0 ? false : 'needs root: only root may run commands as another user'
+test('commands run as the user that is asked for, and know of the window', { skip: asRoot }, async () => {
+  const mode = await commands({
+    enter: { run: 'id -un; echo $HOTSPARE_WINDOW', user: 'nobody', directory: '/' },
+  })
+  printed.length = 0
+  await mode.enter(never)
+  assert.deepEqual(printed, ['enter: nobody\nbefore'])
+  await assert.rejects(
+    async () => (await commands({ leave: { run: 'true', user: 'no-such-user' } })).leave(never),
+    {
+      code: 'leave-failed',
+      message: /no-such-user/,
+    },
+  )
+})
+
 test('a command that fails is told with its status and the last of what it said', async () => {
   const mode = await commands({ enter: { run: 'seq 100; echo no database >&2; exit 4' } })
   await assert.rejects(async () => mode.enter(never), {
