@@ -1,5 +1,18 @@
 /** The library: what the command line does, as functions. */
 
+export type { ArchiveFormat } from './archive/compression.ts'
+export type { ArchiveFinding } from './archive/verify-archive.ts'
+export {
+  type ArchiveMember,
+  type ArchiveReading,
+  type ArchiveRequest,
+  type ArchiveResult,
+  archive,
+  listArchive,
+  type VerifyArchiveRequest,
+  type VerifyArchiveResult,
+  verifyArchive,
+} from './daemon/archive.ts'
 export { type CheckRequest, type CheckResult, check } from './daemon/check.ts'
 export { type CloneRequest, type CloneResult, clone } from './daemon/clone.ts'
 export { type DriverInfo, type DriversReport, drivers } from './daemon/drivers.ts'

@@ -6,7 +6,7 @@ import { HotspareError } from '../os/errors.ts'
 import { displayPath } from '../stream/entry.ts'
 import type { FrameQueue } from './frame-queue.ts'
 import { HeaderWriter } from './header-writer.ts'
-import { blockBytes, paddedBytes, recordBytes } from './tar-format.ts'
+import { paddedBytes, wholeBytes } from './tar-format.ts'
 
 export interface ArchiveContent {
   readonly members: number
@@ -49,8 +49,7 @@ export async function streamArchive(
     options.onProgress({ bytes, totalBytes: Math.max(bytes, snapshot.totalBytes) })
   }
   frames.write(headers.end())
-  const end = frames.written + 2 * blockBytes
-  frames.writeZeros(Math.ceil(end / recordBytes) * recordBytes - frames.written)
+  frames.writeZeros(wholeBytes(frames.written) - frames.written)
   return { members: headers.members, bytes, chain: headers.chain }
 }
 

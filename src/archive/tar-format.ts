@@ -4,7 +4,7 @@
  */
 export const blockBytes = 512
 /** GNU tar pads to a record of 20 blocks, and older ones complain about anything else. */
-export const recordBytes = 20 * blockBytes
+const recordBytes = 20 * blockBytes
 
 export const nameBytesMax = 100
 /** The largest number of seven octal digits: uid, gid. */
@@ -50,6 +50,11 @@ export type Field = { readonly at: number; readonly length: number }
 
 export function paddedBytes(bytes: number): number {
   return Math.ceil(bytes / blockBytes) * blockBytes
+}
+
+/** How long an archive is whose members end there. */
+export function wholeBytes(endOffset: number): number {
+  return Math.ceil((endOffset + 2 * blockBytes) / recordBytes) * recordBytes
 }
 
 /** Octal digits up to the field's last byte, which is a zero. */

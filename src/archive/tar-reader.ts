@@ -28,6 +28,7 @@ import {
   paddedBytes,
   readNumber,
   typeflag,
+  wholeBytes,
 } from './tar-format.ts'
 import { type PaxRecords, parseMember, type TarMember } from './tar-member.ts'
 
@@ -74,6 +75,7 @@ export class TarReader {
   #fileAt = 0
   #mapBytes = blockBytes
   #zeroBlocks = 0
+  #endOffset = 0
   readonly #lastExtension = Buffer.alloc(blockBytes)
   #chain: string | undefined = chainStart
   #isOwn = false
@@ -113,8 +115,15 @@ export class TarReader {
     if (this.#state !== 'after-end' || this.#zeroBlocks < 2) {
       const where = this.#member === undefined ? '' : ` of '${displayPath(this.#member.path)}'`
       this.#fault(`it ends in the middle${where}: it is cut short`)
+    } else if (this.#isOwn && this.#total !== wholeBytes(this.#endOffset)) {
+      this.#fault(`it has ${this.#total} bytes, and had ${wholeBytes(this.#endOffset)}`)
     }
     if (this.#isOwn && !this.#hasEndMark) this.#fault('its last header is missing: members may be missing')
+  }
+
+  /** With what has come and was not taken. */
+  get #total(): number {
+    return this.#offset + this.#carryLength + this.#chunk.length - this.#at
   }
 
   #fault(what: string, at = this.#offset, path?: string): void {
@@ -218,6 +227,7 @@ export class TarReader {
 
   #zero(at: number): boolean {
     if (at > 0) return this.#lose(at, 'a header is followed by no member')
+    this.#endOffset = this.#offset
     this.#take(blockBytes)
     this.#zeroBlocks = 1
     this.#state = 'after-end'

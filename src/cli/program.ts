@@ -1,5 +1,6 @@
 import { Command, type CommanderError } from 'commander'
 import { packageVersion } from '../os/package-version.ts'
+import { registerArchive } from './archive.ts'
 import { registerCheck } from './check.ts'
 import { registerClone } from './clone.ts'
 import type { CommandContext } from './command.ts'
@@ -26,6 +27,7 @@ Mirror what an application writes, in a maintenance window of milliseconds:
 Take a copy of that copy, to open or to carry away, while following goes on:
   hotspare clone /backup/app.db /tmp/app-now.db
   hotspare check /backup/app.db --against /srv/app/app.db
+  hotspare archive /backup/app.db /archive/app.tar.zst
 
 Every error has a code and an exit status: see docs/errors.md.`
 
@@ -78,6 +80,7 @@ function build(context: CommandContext): Command {
   registerMirror(program, context)
   registerClone(program, context)
   registerCheck(program, context)
+  registerArchive(program, context)
   registerStatus(program, context)
   registerDrivers(program, context)
   registerDemo(program, context)

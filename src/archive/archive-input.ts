@@ -1,0 +1,108 @@
+/**
+ * The bytes of an archive file, decompressed as they are read, whoever made it. What cannot be decompressed is a fault
+ * that says where in the file; so is what follows the end of the compressed data.
+ */
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import * as zlib from 'node:zlib'
+import type { Storage, StorageFile } from '../os/storage.ts'
+import { type ArchiveFormat, formatOfBytes } from './compression.ts'
+
+const readBytes = 1024 * 1024
+/** zstd's window may be as large as its own command takes without being told otherwise: 128 MiB. */
+const zstdWindowLogMax = 27
+
+export interface ArchiveInputOptions {
+  readonly signal: AbortSignal
+  onProgress(done: { readonly bytes: number; readonly totalBytes: number }): void
+}
+
+export class ArchiveInput {
+  readonly format: ArchiveFormat
+  /** Of the file. */
+  readonly fileBytes: number
+  readonly #file: StorageFile
+  readonly #options: ArchiveInputOptions
+  #fault: string | undefined
+
+  /** The system's error when there is no such file. */
+  static async open(storage: Storage, path: string, options: ArchiveInputOptions): Promise<ArchiveInput> {
+    const file = await storage.open(path, 'read')
+    try {
+      const { size } = await file.stat()
+      const first = Buffer.alloc(4)
+      await file.read(first, 0)
+      return new ArchiveInput(file, size, formatOfBytes(first), options)
+    } catch (error) {
+      await file.close()
+      throw error
+    }
+  }
+
+  private constructor(
+    file: StorageFile,
+    fileBytes: number,
+    format: ArchiveFormat,
+    options: ArchiveInputOptions,
+  ) {
+    this.#file = file
+    this.fileBytes = fileBytes
+    this.format = format
+    this.#options = options
+  }
+
+  /** What is wrong with the file itself, seen when its bytes came to their end. */
+  get fault(): string | undefined {
+    return this.#fault
+  }
+
+  /** The tar archive, in pieces that the caller may change. Once. */
+  async *chunks(): AsyncGenerator<Buffer> {
+    if (this.format === 'tar') {
+      yield* this.#read()
+      return
+    }
+    const decoder = decoderOf(this.format)
+    // a failure of either reaches who reads the decoder
+    const fed = pipeline(Readable.from(this.#read(), { objectMode: false }), decoder).catch(() => {})
+    try {
+      yield* decoder as AsyncIterable<Buffer>
+      if (decoder.bytesWritten < this.fileBytes)
+        this.#fault = `something that is not compressed data follows byte ${decoder.bytesWritten} of ${this.fileBytes}`
+    } catch (error) {
+      if (!isDecoderError(error)) throw error
+      this.#fault = `it cannot be decompressed from about byte ${decoder.bytesWritten} of ${this.fileBytes} on (${(error as Error).message})`
+    } finally {
+      decoder.destroy()
+      await fed
+    }
+  }
+
+  async *#read(): AsyncGenerator<Buffer> {
+    const { signal, onProgress } = this.#options
+    for (let offset = 0; offset < this.fileBytes; ) {
+      signal.throwIfAborted()
+      const chunk = Buffer.allocUnsafe(Math.min(readBytes, this.fileBytes - offset))
+      const length = await this.#file.read(chunk, offset)
+      if (length === 0) return
+      offset += length
+      yield chunk.subarray(0, length)
+      onProgress({ bytes: offset, totalBytes: this.fileBytes })
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#file.close()
+  }
+}
+
+function decoderOf(format: 'tar.gz' | 'tar.zst'): zlib.Gunzip | zlib.ZstdDecompress {
+  if (format === 'tar.gz') return zlib.createGunzip({ chunkSize: readBytes })
+  const params = { [zlib.constants.ZSTD_d_windowLogMax]: zstdWindowLogMax }
+  return zlib.createZstdDecompress({ chunkSize: readBytes, params })
+}
+
+function isDecoderError(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException).code ?? ''
+  return code.startsWith('Z_') || code.startsWith('ZSTD_')
+}
