@@ -42,6 +42,10 @@ export class MirrorPrinter {
         this.#output.say(`inside the window: ${moved(event)}`)
         break
       case 'left':
+        this.#output.say(
+          `${styled('green', 'maintenance mode is off again')} after ${formatDuration(event.heldMs)}`,
+        )
+        break
       case 'durable':
         break
       case 'archived':

@@ -273,6 +273,7 @@ class Mirror {
         this.#emit(event)
       },
     })
+    if (!window.entered && inside !== undefined) this.#emit({ event: 'held', ...inside })
     // the application goes on: nothing of the command's may be left behind
     await command?.done.catch(() => undefined)
     return { window, held, inside }
@@ -288,10 +289,12 @@ class Mirror {
   /** Why the window was given up: of a read that ended early the sink's fault, which comes a moment later. */
   async #reason(fault: unknown, held: HeldPass | undefined): Promise<unknown> {
     if (!(fault instanceof PassAbandoned) || held === undefined) return fault
+    const over = new AbortController()
     const told = await Promise.race([
       held.durable.then(() => undefined, asError),
-      this.#machine.clock.sleep(faultMsMax),
+      this.#machine.clock.sleep(faultMsMax, over.signal),
     ])
+    over.abort()
     if (told !== undefined && !(told instanceof PassAbandoned)) return told
     return new HotspareError(
       'io-error',

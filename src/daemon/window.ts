@@ -90,7 +90,6 @@ export async function holdWindow(options: WindowOptions): Promise<WindowReport> 
     options.onEvent({ event: 'already-on' })
     await window.readInside('theirs')
     window.attempted()
-    window.left()
     await lease.remove()
     return window.report({ entered: false })
   }
@@ -103,7 +102,6 @@ async function enterAndLeave(window: Window, options: WindowOptions, lease: Leas
   await window.readInside(whose)
   if (whose === 'theirs') {
     window.attempted()
-    window.left()
     await lease.remove()
     return window.report({ entered: false })
   }
