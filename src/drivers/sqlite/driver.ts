@@ -43,6 +43,10 @@ export const sqliteDriver: Driver = {
     const { cloneSqliteCopy } = await import('./clone.ts')
     return cloneSqliteCopy(options)
   },
+  async snapshot(options) {
+    const { snapshotSqliteCopy } = await import('./snapshot.ts')
+    return snapshotSqliteCopy(options)
+  },
   async backlog(source, position) {
     if (!existsSync(source)) return undefined
     const { walBacklog } = await import('./wal-backlog.ts')
