@@ -45,7 +45,10 @@ export function planEvacuations({ record, pending }: CopyState, stage: CopyStage
     const names = node?.kind === 'file' ? record.namesOf(node) : undefined
     const other = [...(names ?? [])].find(name => file.names.has(name))
     if (other !== undefined) file.home = other
-    else file.stage = stage.nextNumber
+    else {
+      file.stage = stage.nextNumber
+      stage.remove(file.stage)
+    }
     pending.fileChanged(file)
   }
 }
@@ -105,7 +108,11 @@ class Applying {
     if (file.stage === 0 || file.home === '') return
     if (this.#stage.stat(file.stage, this.#stat)) return
     if (!this.#files.exists(file.home, this.#stat) || !file.node.isInode(this.#stat)) return
-    this.#keep(file.home, this.#stat)
+    // its bytes may change where it goes, so that a link would not keep them
+    if (this.#kept !== undefined) {
+      const { inodeLow, inodeHigh, size } = this.#stat
+      this.#kept.keepBytes(this.#files.calls, inodeLow, inodeHigh, fd => this.#copyInto(file.home, fd, size))
+    }
     this.#rename(file.home, file.stage, 'stage')
   }
 

@@ -5,8 +5,8 @@
  * name is one whole pass, that before or that after, once a copy that was torn in between is opened again.
  */
 import { describeSystemError } from '../../os/errors.ts'
-import { cName, openFlag } from '../../os/tree-calls.ts'
-import type { Entry, EntryPath } from '../../stream/entry.ts'
+import { cName, EEXIST, openFlag, systemError } from '../../os/tree-calls.ts'
+import type { Entry } from '../../stream/entry.ts'
 import type { Notice } from '../driver.ts'
 import { applyPending, planEvacuations } from './copy-applying.ts'
 import { AttributeSetter } from './copy-attributes.ts'
@@ -37,11 +37,6 @@ export type Showing =
   | { readonly kind: 'none' }
   /** `readers`: somebody reads the copy, so that what goes has to be kept. */
   | { readonly kind: 'allowed'; readonly readers: boolean }
-
-export interface DescribedFile {
-  readonly path: EntryPath
-  readonly size: number
-}
 
 export class CopyEngine {
   readonly #calls: CopyCalls
@@ -198,7 +193,8 @@ export class CopyEngine {
   #keptDirectory(): number {
     if (this.#kept === undefined) {
       const name = cName('kept')
-      this.#calls.tryMakeDirectoryAt(this.#sidecar, name, 0o700)
+      const made = this.#calls.tryMakeDirectoryAt(this.#sidecar, name, 0o700)
+      if (made < 0 && made !== -(EEXIST as number)) throw systemError('mkdirat', -made, 'kept')
       this.#kept = this.#calls.openAt(this.#sidecar, name, openFlag.read | openFlag.directory)
     }
     return this.#kept
@@ -225,7 +221,7 @@ export class CopyEngine {
 
   // ---- what there is
 
-  /** Files with their digests from a path on, at most so many; nothing of an open transaction. */
+  /** Files with their digests, in the order of their paths; a file of several names under the first. */
   *files(): Generator<{ path: string; size: number; digests: Buffer }> {
     const given = new Set<unknown>()
     for (const [path, { node }] of this.#state.view.walk()) {

@@ -4,7 +4,8 @@
  * applying changes never waits for it.
  */
 import type { StatBuffer } from '../../os/stat-buffer.ts'
-import { cName, EEXIST, EOPNOTSUPP, EPERM } from '../../os/tree-calls.ts'
+import { cName, EEXIST, EOPNOTSUPP, EPERM, openFlag, systemError } from '../../os/tree-calls.ts'
+import type { CopyCalls } from './copy-calls.ts'
 import type { CopyFiles } from './copy-files.ts'
 
 export function keptName(inodeLow: number, inodeHigh: number): Buffer {
@@ -29,5 +30,20 @@ export class KeptFiles {
     const unlinkable = [EPERM as number, EOPNOTSUPP as number, EMLINK].some(number => result === -number)
     if (!unlinkable) files.fail('linkat', result, path)
     files.must('renameat2', path, (at, name) => calls.tryRenameAt(at, name, this.#directory, kept))
+  }
+
+  /** Keeps a copy of the bytes, which `fill` writes, of a file that stays and changes. */
+  keepBytes(calls: CopyCalls, inodeLow: number, inodeHigh: number, fill: (fd: number) => void): void {
+    const temporary = cName('new')
+    const flags = openFlag.readWrite | openFlag.create | openFlag.truncate
+    const fd = calls.openAt(this.#directory, temporary, flags, 0o600)
+    try {
+      fill(fd)
+    } finally {
+      calls.closeFd(fd)
+    }
+    const kept = keptName(inodeLow, inodeHigh)
+    const result = calls.tryRenameAt(this.#directory, temporary, this.#directory, kept)
+    if (result < 0) throw systemError('renameat2', -result, 'kept/new')
   }
 }

@@ -228,6 +228,8 @@ export class CopyLog {
     try {
       // only after syncs that succeeded, and itself worth nothing but time: so it is not synced
       if (inOrder && !this.#failed && !this.#marked) this.#calls.writeAt(this.#fd, closedMark, this.#end)
+    } catch {
+      // without the mark, or with a part of it, the next opening does more than it must, and nothing else
     } finally {
       this.#calls.closeFd(this.#fd)
     }

@@ -137,8 +137,8 @@ function openKnown(
     const files = new CopyFiles(calls, root)
     const wanted = state.pending.stages
     const stage = new CopyStage(calls, stageFd, Math.max(0, ...wanted))
+    stage.removeAllBut(wanted)
     if (!closed || state.status.applying) {
-      stage.removeAllBut(wanted)
       cutStaged(calls, state, stage)
       if (state.status.phase === 'first' && !state.status.applying) tidyFirst(files, state)
     }

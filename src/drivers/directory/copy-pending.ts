@@ -177,9 +177,14 @@ export class PendingChanges {
 
   /** A file that has no name. */
   drop(file: PendingFile): void {
-    for (const stage of file.stages) this.garbage.add(stage)
+    this.#discard(file)
     this.#files.delete(file.id)
     this.#changedFiles.add(file.id)
+  }
+
+  #discard(file: PendingFile): void {
+    for (const stage of file.stages) this.garbage.add(stage)
+    if (file.patchStage !== 0) this.garbage.add(file.patchStage)
   }
 
   /** Staged files that are spoken of. */
@@ -196,7 +201,7 @@ export class PendingChanges {
 
   /** All of it was shown. */
   clear(): void {
-    for (const file of this.#files.values()) for (const stage of file.stages) this.garbage.add(stage)
+    for (const file of this.#files.values()) this.#discard(file)
     this.#entries.clear()
     this.#passages.clear()
     this.#files.clear()

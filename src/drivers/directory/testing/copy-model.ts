@@ -42,7 +42,7 @@ export class CopyModel {
         const end = change.offset + change.data.length
         if (change.data.length > 0 && end > file.data.length) file.data = grown(file.data, end)
         else file.data = Buffer.from(file.data)
-        file.data.set(change.data, change.offset)
+        if (change.data.length > 0) file.data.set(change.data, change.offset)
         return
       }
       case 'truncate': {
