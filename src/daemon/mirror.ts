@@ -15,6 +15,7 @@ import { isWithin, realPath } from '../os/real-path.ts'
 import { parentDirectory } from '../os/storage.ts'
 import { entryPathFromText } from '../stream/entry.ts'
 import type { ApplicationMode } from './applications.ts'
+import { type ArchiveResult, archive } from './archive.ts'
 import type { FollowEvent } from './events.ts'
 import { InsideCommand } from './inside-command.ts'
 import { claimLease, type Lease } from './lease.ts'
@@ -75,7 +76,7 @@ export interface MirrorReport {
   /** What somebody wrote during the window all the same: some of the paths, and how many. It is in the copy. */
   readonly changed: readonly string[]
   readonly changedCount: number
-  readonly archive?: string
+  readonly archive?: ArchiveResult
   readonly elapsedMs: number
 }
 
@@ -85,6 +86,7 @@ const refreshEveryMsDefault = 60_000
 /** A pass that took long left much for the window: then one more before it. */
 const passesBeforeMax = 3
 const passMsShort = 1_000
+const progressIntervalMs = 500
 /** The fault that ended a read is told a moment after its end. */
 const faultMsMax = 30_000
 
@@ -107,6 +109,7 @@ class Mirror {
   readonly #signal: AbortSignal
   readonly #stateDirectory: string
   #lease: Lease | undefined
+  #progressMs = 0
 
   constructor(options: MirrorOptions) {
     this.#options = options
@@ -122,6 +125,7 @@ class Mirror {
     const onEvent = (event: MirrorEventBody) => this.#emit(event)
     await recoverLeases({ ...this.#machine, stateDirectory: this.#stateDirectory, onEvent })
     const place = await this.#locate()
+    await this.#checkArchive()
     const application = applicationOf(this.#options.mode, place.source)
     const mode = await openSwitch(application.mode, {
       storage: this.#machine.storage,
@@ -133,7 +137,7 @@ class Mirror {
     const passes = await this.#openPasses(place, application.mode)
     this.#emit({ event: 'started', source: place.source, target: place.target, followed: passes.followed })
     const made = await this.#passes(passes, place, application, mode).finally(() => passes.close())
-    const archive = await this.#archive(place)
+    const archived = await this.#archive(place)
     const { window, before, inside } = made
     const { bytes, files, removed, changed, changedCount } = inside
     return {
@@ -146,7 +150,7 @@ class Mirror {
       inside: { bytes, files, removed },
       changed,
       changedCount,
-      ...(archive === undefined ? {} : { archive }),
+      ...(archived === undefined ? {} : { archive: archived }),
       elapsedMs: clock.nowMs() - startedMs,
     }
   }
@@ -302,11 +306,42 @@ class Mirror {
     )
   }
 
-  async #archive(place: FollowPlace): Promise<string | undefined> {
+  /** Known before the application is held, rather than after. */
+  async #checkArchive(): Promise<void> {
+    const { archive: file } = this.#options
+    if (file === undefined) return
+    const { formatOfName } = await import('../archive/compression.ts')
+    if (formatOfName(file) === undefined) {
+      throw new HotspareError(
+        'usage',
+        `The name ${file} does not say what kind of archive is wanted: end it in .tar, .tar.gz, .tgz or .tar.zst.`,
+      )
+    }
+    const directory = parentDirectory(absolutePath(file))
+    if (
+      (await this.#machine.storage.stat(await realPath(this.#machine.storage, directory)))?.kind ===
+      'directory'
+    )
+      return
+    throw new HotspareError('target-missing', `There is no directory ${directory} to put the archive in.`)
+  }
+
+  async #archive(place: FollowPlace): Promise<ArchiveResult | undefined> {
     const { archive: file } = this.#options
     if (file === undefined) return undefined
     this.#signal.throwIfAborted()
-    throw new HotspareError('unsupported', `Archives of ${place.target} cannot be made yet.`)
+    const result = await archive({
+      target: place.target,
+      to: file,
+      consistent: true,
+      signal: this.#signal,
+      machine: this.#machine,
+      onProgress: ({ bytes, totalBytes }) => this.#progress(bytes, totalBytes - bytes),
+      onNotice: notice => this.#emit({ event: 'notice', ...notice }),
+    })
+    const { archiveBytes: bytes, elapsedMs: tookMs } = result
+    this.#emit({ event: 'archived', file: result.file ?? file, bytes, tookMs })
+    return result
   }
 
   async #unlessAborted<T>(work: Promise<T>): Promise<T> {
@@ -323,14 +358,20 @@ class Mirror {
 
   #followed(event: FollowEvent): void {
     if (event.event === 'progress') {
-      const { bytes, backlogBytes } = event
-      this.#emit({ event: 'progress', bytes, ...(backlogBytes === undefined ? {} : { backlogBytes }) })
+      this.#progress(event.bytes, event.backlogBytes)
     } else if (event.event === 'notice' && event.code !== 'window-needed') {
       const { timeMs: _, ...notice } = event
       this.#emit(notice)
     } else if (event.event === 'retrying') {
       this.#emit({ event: 'retrying', code: event.code, message: event.message })
     }
+  }
+
+  #progress(bytes: number, backlogBytes: number | undefined): void {
+    const nowMs = this.#machine.clock.nowMs()
+    if (nowMs - this.#progressMs < progressIntervalMs) return
+    this.#progressMs = nowMs
+    this.#emit({ event: 'progress', bytes, ...(backlogBytes === undefined ? {} : { backlogBytes }) })
   }
 
   #emit(event: MirrorEventBody): void {
