@@ -1,3 +1,6 @@
+import { isWithin, realPath } from '../os/real-path.ts'
+import { parentDirectory, type Storage } from '../os/storage.ts'
+import { entryPathFromText } from '../stream/entry.ts'
 import { type ApplicationMode, applicationNamed, flagTextDefault } from './applications.ts'
 import type { Mode } from './mode.ts'
 import { absolutePath } from './paths.ts'
@@ -58,4 +61,16 @@ function located(mode: Extract<Mode, { kind: 'commands' | 'http' }>): Mode {
     ...(verify === undefined ? {} : { verify: here(verify) }),
     ...(refresh === undefined ? {} : { refresh: here(refresh) }),
   }
+}
+
+/**
+ * The flag file of ours that lies in the source, as the copy would name it. A copy that had it would be in maintenance mode
+ * itself when it is put to use.
+ */
+export async function ownFlagFile(storage: Storage, source: string, mode: Mode): Promise<string[]> {
+  if (mode.kind !== 'flag-file') return []
+  const parent = await realPath(storage, parentDirectory(mode.path))
+  if (!isWithin(parent, source)) return []
+  const path = `${parent}${mode.path.slice(mode.path.lastIndexOf('/'))}`
+  return [entryPathFromText(path.slice(source.length + 1))]
 }

@@ -11,9 +11,6 @@
  */
 import type { Machine } from '../drivers/driver.ts'
 import { describeSystemError, HotspareError } from '../os/errors.ts'
-import { isWithin, realPath } from '../os/real-path.ts'
-import { parentDirectory } from '../os/storage.ts'
-import { entryPathFromText } from '../stream/entry.ts'
 import type { ApplicationMode } from './applications.ts'
 import { type ArchiveResult, archive } from './archive.ts'
 import type { FollowEvent } from './events.ts'
@@ -22,8 +19,9 @@ import { claimLease, type Lease } from './lease.ts'
 import { recoverLeases } from './lease-recovery.ts'
 import { type FollowPlace, locateFollow } from './locate.ts'
 import { localMachine } from './machine.ts'
+import { checkArchivePlace } from './mirror-archive.ts'
 import type { MirrorEvent, MirrorEventBody } from './mirror-events.ts'
-import { applicationOf, type MirrorMode } from './mirror-mode.ts'
+import { applicationOf, type MirrorMode, ownFlagFile } from './mirror-mode.ts'
 import { type MirrorPasses, openMirrorPasses } from './mirror-passes.ts'
 import type { Mode } from './mode.ts'
 import type { ModeSwitch } from './mode-switch.ts'
@@ -125,7 +123,8 @@ class Mirror {
     const onEvent = (event: MirrorEventBody) => this.#emit(event)
     await recoverLeases({ ...this.#machine, stateDirectory: this.#stateDirectory, onEvent })
     const place = await this.#locate()
-    await this.#checkArchive()
+    const { archive: file } = this.#options
+    if (file !== undefined) await checkArchivePlace(this.#machine.storage, file)
     const application = applicationOf(this.#options.mode, place.source)
     const mode = await openSwitch(application.mode, {
       storage: this.#machine.storage,
@@ -172,19 +171,10 @@ class Mirror {
       target: this.#options.target,
       resync: this.#options.resync ?? false,
       noDelete: this.#options.noDelete ?? false,
-      ignore: await this.#ownFlagFile(place, mode),
+      ignore: await ownFlagFile(this.#machine.storage, place.source, mode),
       signal: this.#signal,
       onEvent: event => this.#followed(event),
     })
-  }
-
-  /** A copy that has the file would be in maintenance mode itself when it is put to use. */
-  async #ownFlagFile(place: FollowPlace, mode: Mode): Promise<string[]> {
-    if (mode.kind !== 'flag-file') return []
-    const parent = await realPath(this.#machine.storage, parentDirectory(mode.path))
-    if (!isWithin(parent, place.source)) return []
-    const path = `${parent}${mode.path.slice(mode.path.lastIndexOf('/'))}`
-    return [entryPathFromText(path.slice(place.source.length + 1))]
   }
 
   async #passes(passes: MirrorPasses, place: FollowPlace, application: ApplicationMode, mode: ModeSwitch) {
@@ -304,26 +294,6 @@ class Mirror {
       'io-error',
       'The pass inside the window ended early. The copy is as it was; run it again.',
     )
-  }
-
-  /** Known before the application is held, rather than after. */
-  async #checkArchive(): Promise<void> {
-    const { archive: file } = this.#options
-    if (file === undefined) return
-    const { formatOfName } = await import('../archive/compression.ts')
-    if (formatOfName(file) === undefined) {
-      throw new HotspareError(
-        'usage',
-        `The name ${file} does not say what kind of archive is wanted: end it in .tar, .tar.gz, .tgz or .tar.zst.`,
-      )
-    }
-    const directory = parentDirectory(absolutePath(file))
-    if (
-      (await this.#machine.storage.stat(await realPath(this.#machine.storage, directory)))?.kind ===
-      'directory'
-    )
-      return
-    throw new HotspareError('target-missing', `There is no directory ${directory} to put the archive in.`)
   }
 
   async #archive(place: FollowPlace): Promise<ArchiveResult | undefined> {
