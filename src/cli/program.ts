@@ -1,17 +1,9 @@
 import { Command, type CommanderError } from 'commander'
 import { packageVersion } from '../os/package-version.ts'
-import { registerArchive } from './archive.ts'
-import { registerCheck } from './check.ts'
-import { registerClone } from './clone.ts'
 import type { CommandContext } from './command.ts'
-import { registerDemo } from './demo.ts'
-import { registerDrivers } from './drivers.ts'
 import { exitOutputClosed, failureOf, writeFailure } from './failure.ts'
-import { registerFollow } from './follow.ts'
 import { Interruption } from './interruption.ts'
 import { leaveWhatWasLeft } from './leases.ts'
-import { registerMirror } from './mirror.ts'
-import { registerStatus } from './status.ts'
 
 const help = `
 A first look:
@@ -31,6 +23,29 @@ Take a copy of that copy, to open or to carry away, while following goes on:
 
 Every error has a code and an exit status: see docs/errors.md.`
 
+type Register = (program: Command, context: CommandContext) => void
+
+/** In the order in which the help shows them. */
+const registrations = {
+  follow: async (): Promise<Register> => (await import('./follow.ts')).registerFollow,
+  mirror: async (): Promise<Register> => (await import('./mirror.ts')).registerMirror,
+  clone: async (): Promise<Register> => (await import('./clone.ts')).registerClone,
+  check: async (): Promise<Register> => (await import('./check.ts')).registerCheck,
+  archive: async (): Promise<Register> => (await import('./archive.ts')).registerArchive,
+  status: async (): Promise<Register> => (await import('./status.ts')).registerStatus,
+  drivers: async (): Promise<Register> => (await import('./drivers.ts')).registerDrivers,
+  demo: async (): Promise<Register> => (await import('./demo.ts')).registerDemo,
+} as const
+
+type CommandName = keyof typeof registrations
+
+/** A command starts faster without the code of the others; whatever shows or suggests commands needs them all. */
+function commandsToLoad(argv: readonly string[]): readonly CommandName[] {
+  const all = Object.keys(registrations) as CommandName[]
+  const asked = all.find(name => name === argv[2])
+  return asked === undefined ? all : [asked]
+}
+
 /** Runs the command line, and ends the process with its exit status. */
 export async function run(argv: readonly string[]): Promise<never> {
   const json = argv.includes('--json')
@@ -45,7 +60,7 @@ export async function run(argv: readonly string[]): Promise<never> {
   hideExperimentalWarnings()
   let exit = 0
   try {
-    const program = build({
+    const program = await build(argv, {
       signal: interruption.signal,
       done: status => {
         exit = status
@@ -63,7 +78,7 @@ export async function run(argv: readonly string[]): Promise<never> {
   process.exit(interruption.outputClosed ? exitOutputClosed : exit)
 }
 
-function build(context: CommandContext): Command {
+async function build(argv: readonly string[], context: CommandContext): Promise<Command> {
   const program = new Command('hotspare')
     .description('Keeps live data safe while the application keeps writing: a copy that opens at any moment.')
     .version(packageVersion(), '--version', 'print the version')
@@ -76,14 +91,7 @@ function build(context: CommandContext): Command {
     // what is wrong is said once, by whoever knows about --json
     .configureOutput({ outputError: () => {} })
     .showSuggestionAfterError()
-  registerFollow(program, context)
-  registerMirror(program, context)
-  registerClone(program, context)
-  registerCheck(program, context)
-  registerArchive(program, context)
-  registerStatus(program, context)
-  registerDrivers(program, context)
-  registerDemo(program, context)
+  for (const name of commandsToLoad(argv)) (await registrations[name]())(program, context)
   return program
 }
 

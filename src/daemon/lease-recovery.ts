@@ -4,10 +4,7 @@
  */
 import type { Machine } from '../drivers/driver.ts'
 import { describeSystemError, HotspareError } from '../os/errors.ts'
-import { endCommand } from '../os/run-command.ts'
 import { type DeadLease, deadLeases } from './lease.ts'
-import { leaveFailed, leaveMode } from './leaving.ts'
-import { openSwitch } from './open-switch.ts'
 import { stateDirectory } from './state-directory.ts'
 
 /** What was found on disk, in order: that it is being left, and what came of it. */
@@ -57,6 +54,10 @@ async function recover({ lease, record, running }: DeadLease, options: RecoveryO
   const { source, target, sinceMs } = record
   options.onEvent({ event: 'leaving', source, sinceMs, lease: lease.path })
   try {
+    // only now, as every command would pay for it
+    const { endCommand } = await import('../os/run-command.ts')
+    const { leaveFailed, leaveMode } = await import('./leaving.ts')
+    const { openSwitch } = await import('./open-switch.ts')
     // one that still enters would put the mode on again after it was left
     for (const command of running) await endCommand(command)
     const mode = await openSwitch(record.mode, { ...options, source, target, onOutput: () => {} })
