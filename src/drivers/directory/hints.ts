@@ -41,6 +41,8 @@ export class TreeHints {
   readonly #onHint: () => void
   readonly #paths = new Map<number, string>()
   readonly #watches = new Map<string, number>()
+  /** Paths that have no watch any more: their directory is watched under another path, or gone. */
+  readonly #lost = new Set<string>()
   #unknown = new Map<number, { names: Set<string>; own: boolean; named: boolean }>()
   #unknownCount = 0
   #names: HintedNames = new Map()
@@ -70,7 +72,7 @@ export class TreeHints {
   }
 
   get isEmpty(): boolean {
-    return !this.#all && this.#names.size === 0
+    return !this.#all && this.#names.size === 0 && this.#lost.size === 0
   }
 
   isWatched(path: string): boolean {
@@ -81,9 +83,13 @@ export class TreeHints {
   watched(path: string, watch: number): void {
     const before = this.#paths.get(watch)
     if (before === path) return
-    if (before !== undefined && this.#watches.get(before) === watch) this.#watches.delete(before)
+    if (before !== undefined && this.#watches.get(before) === watch) {
+      this.#watches.delete(before)
+      this.#lost.add(before)
+    }
     const former = this.#watches.get(path)
     if (former !== undefined && former !== watch) this.#paths.delete(former)
+    this.#lost.delete(path)
     this.#paths.set(watch, path)
     this.#watches.set(path, watch)
     const early = this.#unknown.get(watch)
@@ -110,6 +116,17 @@ export class TreeHints {
 
   addAll(): void {
     this.#all = true
+  }
+
+  get hasLost(): boolean {
+    return this.#lost.size > 0
+  }
+
+  /** Directories that have to be looked at whole, if they are there, since nothing watches them. */
+  takeLost(): string[] {
+    const lost = [...this.#lost]
+    this.#lost.clear()
+    return lost
   }
 
   /** What there is to look at since the last time, with all events that have happened by now. */
@@ -160,7 +177,10 @@ export class TreeHints {
         // the directory is gone, and its parent has told so
         if (path !== undefined) {
           this.#paths.delete(watch)
-          if (this.#watches.get(path) === watch) this.#watches.delete(path)
+          if (this.#watches.get(path) === watch) {
+            this.#watches.delete(path)
+            this.#lost.add(path)
+          }
         }
         continue
       }

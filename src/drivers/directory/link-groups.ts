@@ -50,26 +50,32 @@ export function linkedPaths(
   blocks: ReadonlyMap<string, TreeBlock>,
 ): Map<string, Set<string>> {
   const touched = new Set<string>()
+  const inodes = new Set<number>()
+  const touch = (block: TreeBlock, i: number): void => {
+    touched.add(block.signature(i).identity)
+    inodes.add(block.words[block.wordOf(i) + signatureAt.inodeLow] as number)
+  }
   for (const [path, block] of blocks) {
     const old = index.directories.get(path)
     for (const i of linkedEntries(block, true))
-      if ((block.flags(i) & (entryFlag.pending | entryFlag.racy)) !== 0)
-        touched.add(block.signature(i).identity)
+      if ((block.flags(i) & (entryFlag.pending | entryFlag.racy)) !== 0) touch(block, i)
     if (old === undefined) continue
     for (const i of linkedEntries(old, true)) {
       const now = block.findName(old.name(i))
       const same = now >= 0 && block.signature(now).equals(old.signature(i))
-      if (!same) touched.add(old.signature(i).identity)
+      if (!same) touch(old, i)
     }
   }
   const paths = new Map<string, Set<string>>()
   if (touched.size === 0) return paths
-  for (const [identity, group] of linkGroups(index.directories, true)) {
-    if (!touched.has(identity)) continue
-    for (const { directory, name } of group) {
+  // a file that has got its second name now is known with one
+  for (const [directory, block] of index.directories) {
+    for (let i = 0; i < block.count; i++) {
+      if (!inodes.has(block.words[block.wordOf(i) + signatureAt.inodeLow] as number)) continue
+      if (!touched.has(block.signature(i).identity)) continue
       const names = paths.get(directory)
-      if (names === undefined) paths.set(directory, new Set([name]))
-      else names.add(name)
+      if (names === undefined) paths.set(directory, new Set([block.name(i)]))
+      else names.add(block.name(i))
     }
   }
   return paths

@@ -58,8 +58,9 @@ export interface PassPlan {
 
 const todo = entryFlag.pending | entryFlag.racy
 
-/** `blocks` gains the parents of directories that differ. */
+/** `blocks` gains the parents of directories that differ, and loses what is in no directory. */
 export function planPass(index: TreeIndex, blocks: Map<string, TreeBlock>): PassPlan {
+  dropOrphans(index, blocks)
   includeOwnEntries(index, blocks)
   const removed: string[] = []
   const gone: string[] = []
@@ -131,6 +132,26 @@ export function isCopied(kind: number): boolean {
 function deedFor(block: TreeBlock, i: number, kind: number): number {
   if (!isCopied(kind)) return deed.special
   return kind === fileKind.file && !isSmall(block.signature(i).size) ? deed.large : deed.read
+}
+
+/**
+ * A directory that was moved while the tree was looked at may have been seen where its parent, looked at before or after,
+ * does not have it. The next look finds it where it is.
+ */
+function dropOrphans(index: TreeIndex, blocks: Map<string, TreeBlock>): void {
+  const known = new Map<string, boolean>([['', true]])
+  const exists = (path: string): boolean => {
+    const before = known.get(path)
+    if (before !== undefined) return before
+    const cut = path.lastIndexOf('/')
+    const parent = cut < 0 ? '' : path.slice(0, cut)
+    const block = exists(parent) ? (blocks.get(parent) ?? index.directories.get(parent)) : undefined
+    const i = block?.findName(path.slice(cut + 1)) ?? -1
+    const is = block !== undefined && i >= 0 && block.signature(i).isDirectory
+    known.set(path, is)
+    return is
+  }
+  for (const path of [...blocks.keys()]) if (path !== '.' && !exists(path)) blocks.delete(path)
 }
 
 /**

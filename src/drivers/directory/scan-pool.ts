@@ -69,7 +69,7 @@ export class ScanPool {
 
   #start(): Thread {
     const file = import.meta.url.endsWith('.ts') ? './scan-worker.ts' : './scan-worker.js'
-    const worker = new Worker(new URL(file, import.meta.url), { name: 'hotspare-scan' })
+    const worker = new Worker(new URL(file, import.meta.url), { name: 'hotspare-scan', execArgv: [] })
     const thread: Thread = { worker, waiting: new Map() }
     worker.unref()
     worker.on('message', (reply: ScanReply) => {

@@ -256,7 +256,8 @@ class TreeSource implements DirectorySource {
       for await (const change of run.entries()) {
         if (change !== undefined) {
           roundGiven++
-          if (last.size < namedMax) last.add(change.path)
+          // the attributes of directories follow from what is in them
+          if (change.type !== 'attributes' || last.size === 0) last.add(change.path)
           yield change
         } else if (run.bytes >= commitBytesMax || run.files >= commitFilesMax) {
           run.files = 0
@@ -273,7 +274,7 @@ class TreeSource implements DirectorySource {
       if (round > 1) for (const path of last) held.changed.add(path)
       const { hints } = this.#watcher
       what = hints === undefined ? 'all' : hints.take()
-      still = roundGiven === 0 || (what !== 'all' && what.size === 0)
+      still = roundGiven === 0 || (what !== 'all' && what.size === 0 && !hints?.hasLost)
       if (still && restless.size === 0 && run.unsettled.length === 0) break
       still = false
       if (round < roundsMax) continue

@@ -66,6 +66,7 @@ class TreeLook {
   async everything(): Promise<void> {
     this.#names('.', ['.'])
     this.#all('')
+    this.#options.hints?.takeLost()
     for (const path of this.#options.index.directories.keys()) if (path !== '.') this.#all(path)
     await this.#run()
     await this.#findGone()
@@ -76,6 +77,7 @@ class TreeLook {
     for (const [path, some] of names)
       if (path === '.' || index.directories.has(path)) this.#names(path, [...some])
     if (!index.directories.has('')) this.#all('')
+    for (const path of this.#options.hints?.takeLost() ?? []) if (index.directories.has(path)) this.#all(path)
     await this.#run()
     await this.#findGone()
     // a change through one name of a file gives no event for its other names
