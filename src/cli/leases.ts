@@ -1,6 +1,7 @@
 /** What every command does at its start: leave what a mirror that was killed left in maintenance mode. */
-import { type LeaseEvent, recoverLeases } from '../daemon/lease-recovery.ts'
+import type { LeaseEvent } from '../daemon/lease-recovery.ts'
 import { localMachine } from '../daemon/machine.ts'
+import { hasLeases, stateDirectory } from '../daemon/state-directory.ts'
 import { formatTime } from './format.ts'
 import { Output } from './output.ts'
 
@@ -37,6 +38,8 @@ export class LeasePrinter {
 
 /** Resolves when nothing is left to be left, or it could not be. Says what it does on stderr, with `--json` as objects. */
 export async function leaveWhatWasLeft(argv: readonly string[], signal: AbortSignal): Promise<void> {
+  if (!(await hasLeases(localMachine.storage, stateDirectory()))) return
+  const { recoverLeases } = await import('../daemon/lease-recovery.ts')
   const json = argv.includes('--json')
   const short = isShort(argv)
   const printer = new LeasePrinter(new Output({}))

@@ -1,6 +1,4 @@
 import { type Command, Option } from 'commander'
-import { applications, describeMode } from '../daemon/applications.ts'
-import { mirror } from '../daemon/mirror.ts'
 import { addCommand, type CommandContext, given } from './command.ts'
 import { duration, type MirrorCommandOptions, modeOf, usage } from './mirror-options.ts'
 import { conclude, MirrorPrinter } from './mirror-printer.ts'
@@ -68,12 +66,13 @@ export function registerMirror(program: Command, context: CommandContext): void 
     .action(async (source: string | undefined, target: string | undefined, options: MirrorCommandOptions) => {
       const output = new Output(options)
       if (options.apps) {
-        listApplications(output)
+        await listApplications(output)
         return context.done(0)
       }
       if (source === undefined || target === undefined) throw usage('Name SOURCE and TARGET.')
       const printer = new MirrorPrinter(output, options.verbose ?? false)
       const { archive, inside, resync } = options
+      const { mirror } = await import('../daemon/mirror.ts')
       const report = await mirror({
         source,
         target,
@@ -97,7 +96,8 @@ export function registerMirror(program: Command, context: CommandContext): void 
     })
 }
 
-function listApplications(output: Output): void {
+async function listApplications(output: Output): Promise<void> {
+  const { applications, describeMode } = await import('../daemon/applications.ts')
   const place = { directory: 'DIR' }
   const list = applications.map(application => {
     const { mode, settleMs } = application.mode(place)

@@ -18,6 +18,7 @@ import type { RunningCommand } from '../os/run-command.ts'
 import { type FileLock, parentDirectory, readSmallFile, type Storage } from '../os/storage.ts'
 import { parsed, parseJson } from './meta.ts'
 import { leaveKey, type Mode, modeSchema } from './mode.ts'
+import { leasesDirectory } from './state-directory.ts'
 
 const leaseFormat = 1
 const leaseBytesMax = 1024 * 1024
@@ -63,10 +64,6 @@ export interface Lease {
   remove(): Promise<void>
   /** Stays on disk for the next command to act on. */
   giveUp(): Promise<void>
-}
-
-export function leasesDirectory(stateDirectory: string): string {
-  return `${stateDirectory}/leases`
 }
 
 /**
