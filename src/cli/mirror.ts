@@ -19,13 +19,15 @@ is switched is said by one of
   --app NAME                   a known application; 'hotspare mirror --apps' lists them
   --flag-file FILE             a file that is there while the mode is on
   --http-enter URL --http-leave URL
+What else must be of the same moment, a dump of the application's database say, is made by --inside CMD.
+Recipes for known applications: docs/recipes/.
 
 Exit status: 12 enter failed, 13 the mode is off or its state unknown, 14 LEAVE FAILED (says what to
 run by hand), 15 --max-hold reached, 16 the source never held still, 17 --inside failed; the others as
 ever.
 
 Examples:
-  hotspare mirror /srv/board /backup/board --enter 'touch /srv/board/.closed' --leave 'rm -f /srv/board/.closed'
+  hotspare mirror /srv/board /backup/board --enter 'touch /run/board.closed' --leave 'rm -f /run/board.closed'
   hotspare mirror /var/www/nextcloud /backup/nextcloud --app nextcloud --app-user www-data
   hotspare mirror /var/moodledata /backup/moodledata --app moodle --app-dir /var/www/moodle --app-user www-data
   hotspare mirror /srv/wiki /backup/wiki --flag-file /srv/wiki/images/lock_yBgMBwiR --archive /backup/wiki.tar.zst
