@@ -129,6 +129,7 @@ export class CopyEngine {
     if (shows && !nothingToApply) this.#show(showing.kind === 'allowed' && showing.readers)
     else this.#append()
     this.#collectGarbage()
+    if (shows && showing.kind === 'allowed' && !showing.readers) this.#dropKept()
     if (this.#log.isLarge && !this.#inTransaction) this.#log.rewrite(this.#state.writeAll())
     if (!this.#inTransaction) this.#state.record.pack()
   }
@@ -201,16 +202,14 @@ export class CopyEngine {
   }
 
   /** Nobody reads the copy: what was kept is not needed. */
-  dropKept(): void {
-    this.#guarded(() => {
-      const stats = this.#calls.tryOpenAt(this.#sidecar, cName('kept'), openFlag.read | openFlag.directory)
-      if (stats < 0) return
-      try {
-        for (const name of listNames(this.#calls, stats)) this.#calls.tryUnlinkAt(stats, cName(name))
-      } finally {
-        this.#calls.closeFd(stats)
-      }
-    })
+  #dropKept(): void {
+    const fd = this.#calls.tryOpenAt(this.#sidecar, cName('kept'), openFlag.read | openFlag.directory)
+    if (fd < 0) return
+    try {
+      for (const name of listNames(this.#calls, fd)) this.#calls.tryUnlinkAt(fd, cName(name))
+    } finally {
+      this.#calls.closeFd(fd)
+    }
   }
 
   #collectGarbage(): void {
