@@ -95,7 +95,7 @@ test('a directory gives every name as bytes, over any number of reads', t => {
   const types = new Map<string, number>()
   reader.start(fd)
   while (reader.step()) {
-    const name = reader.name.toString('latin1')
+    const name = reader.name.toString('latin1', 0, reader.nameLength + 1)
     assert.equal(name.at(-1), '\0')
     found.push(name.slice(0, -1))
     types.set(name.slice(0, -1), reader.type)

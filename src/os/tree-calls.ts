@@ -11,8 +11,14 @@ import type { StatBuffer } from './stat-buffer.ts'
 
 export { systemError }
 
-/** A single name, or a path relative to a directory, that ends with a zero byte. */
+/** A single name, or a path relative to a directory, that ends at the first zero byte. */
 export type CName = Uint8Array
+
+/** A buffer that holds the longest name; the same one for many calls, since a view costs as much as a call. */
+export function nameBuffer(): Buffer {
+  return Buffer.alloc(nameBytesMax + 1)
+}
+const nameBytesMax = 255
 
 export const { EPERM, ENOENT, EINTR, EIO, ENXIO, EACCES, EEXIST, ENOTDIR, EISDIR, EINVAL } = errno as Record<
   string,
@@ -107,7 +113,8 @@ export function cName(latin1: string): Buffer {
 }
 
 function shown(name: CName): string {
-  return Buffer.from(name.buffer, name.byteOffset, Math.max(0, name.length - 1)).toString()
+  const end = name.indexOf(0)
+  return Buffer.from(name.buffer, name.byteOffset, end < 0 ? name.length : end).toString()
 }
 
 // ---- opening
@@ -245,10 +252,8 @@ export class DirectoryReader {
     return this.#buffer
   }
 
-  /** The current name as the calls want it: a view, void after the next step. */
-  get name(): Buffer {
-    return this.#buffer.subarray(this.nameStart, this.nameStart + this.nameLength + 1)
-  }
+  /** The current name as the calls want it: always this buffer, so void after the next step. */
+  readonly name = nameBuffer()
 
   /** The descriptor has to be fresh: reading goes on where it stands. It stays the caller's to close. */
   start(fd: number): void {
@@ -274,9 +279,11 @@ export class DirectoryReader {
       this.#next = end
       this.type = buffer[at + 18] as number
       const start = at + 19
-      let zero = start
-      while (buffer[zero] !== 0) zero++
-      const length = zero - start
+      const name = this.name
+      let length = 0
+      for (let byte = buffer[start] as number; byte !== 0; byte = buffer[start + length] as number)
+        name[length++] = byte
+      name[length] = 0
       const isDot = buffer[start] === 0x2e && (length === 1 || (length === 2 && buffer[start + 1] === 0x2e))
       if (isDot) continue
       this.nameStart = start

@@ -49,9 +49,9 @@ export class IndexStore {
   }
 
   /** The copy has this state: earlier ones are not needed any more. */
-  settle(position: Pick<DirectoryPosition, 'index' | 'pass'>, index: TreeIndex): void {
+  settle(position: Pick<DirectoryPosition, 'index' | 'pass'>, index: TreeIndex, growthMax: number): void {
     try {
-      if (this.#file?.isLarge(index.bytes)) this.#file.rewrite(encodeHeader(position), index)
+      if (this.#file?.isLarge(index.bytes, growthMax)) this.#file.rewrite(encodeHeader(position), index)
     } catch (error) {
       this.#drop(error)
     }

@@ -117,7 +117,7 @@ class DirectoryLook {
       const i = old === undefined ? -1 : old.find(bytes, 0, name.length)
       if (i >= 0) this.#kept[i] = superseded
       const error = tryStatAt(this.#fd, bytes, stat)
-      if (error === 0) this.#compare(i, bytes)
+      if (error === 0) this.#compare(i, bytes, name.length)
       else if (error !== -(ENOENT as number))
         throw new PathError(systemError('statx', -error), this.#path(name))
       if (i >= 0 && this.#kept[i] === superseded) this.#differs = true
@@ -155,19 +155,19 @@ class DirectoryLook {
       if (error < 0)
         throw new PathError(
           systemError('statx', -error),
-          this.#path(name.toString('latin1', 0, name.length - 1)),
+          this.#path(name.toString('latin1', 0, reader.nameLength)),
         )
       if (i >= 0 && this.#kept[i] === 0) {
         this.#kept[i] = superseded
         seen++
       }
-      this.#compare(i, name)
+      this.#compare(i, name, reader.nameLength)
     }
     if (old === undefined || seen < old.count) this.#differs = true
   }
 
   /** Compares what statx found with an entry of the old block, if there is one (not negative). */
-  #compare(i: number, name: Buffer): void {
+  #compare(i: number, name: Buffer, length: number): void {
     const old = this.#old
     if (old !== undefined && i >= 0 && old.matches(i, stat)) {
       const flags = old.flags(i)
@@ -179,7 +179,7 @@ class DirectoryLook {
         this.#kept[i] = 1
         this.#differs = true
         // it may never have been looked at
-        if (stat.kind === fileKind.directory && (flags & entryFlag.pending) !== 0) this.#found(name)
+        if (stat.kind === fileKind.directory && (flags & entryFlag.pending) !== 0) this.#found(name, length)
         return
       }
       const target = tryReadLinkAt(this.#fd, name)
@@ -189,25 +189,26 @@ class DirectoryLook {
         return
       }
     }
-    this.#add(name)
+    this.#add(name, length)
     if (stat.kind !== fileKind.directory) return
     const before = i >= 0 ? old?.signature(i) : undefined
     if (before === undefined || !before.isDirectory || !before.sameInode(Signature.of(stat)))
-      this.#found(name)
+      this.#found(name, length)
   }
 
-  #found(directory: Buffer): void {
-    if (this.#item.path !== '.') this.#directories.push(directory.toString('latin1', 0, directory.length - 1))
+  #found(name: Buffer, length: number): void {
+    if (this.#item.path !== '.') this.#directories.push(name.toString('latin1', 0, length))
   }
 
-  #add(name: Buffer): void {
-    if (stat.kind === fileKind.file) found.addFound(stat, name, digestBytes(stat.size), entryFlag.pending)
-    else if (stat.kind !== fileKind.symlink) found.addFound(stat, name, 0, entryFlag.pending)
+  #add(name: Buffer, length: number): void {
+    if (stat.kind === fileKind.file)
+      found.addFound(stat, name, length, digestBytes(stat.size), entryFlag.pending)
+    else if (stat.kind !== fileKind.symlink) found.addFound(stat, name, length, 0, entryFlag.pending)
     else {
       const racy = this.#isRacy() ? entryFlag.racy : 0
       const target = tryReadLinkAt(this.#fd, name)
       found.add({
-        name: name.toString('latin1', 0, name.length - 1),
+        name: name.toString('latin1', 0, length),
         signature: Signature.of(stat),
         // when something else has the name by now, reading it will tell
         payload: Buffer.from(typeof target === 'string' ? target : '', 'latin1'),

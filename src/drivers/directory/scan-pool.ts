@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
 import { displayPath } from '../../stream/entry.ts'
+import { asFailure } from './path-error.ts'
 import type {
   BlocksAnswer,
   BlocksRequest,
@@ -27,6 +28,7 @@ export class ScanPool {
   readonly #threads: Thread[] = []
   readonly #root: string
   #next = 1
+  #ready = 0
   #closed = false
 
   /** `root` is for messages. */
@@ -37,6 +39,22 @@ export class ScanPool {
 
   get threads(): number {
     return this.#threads.length
+  }
+
+  /** All threads have come up. Until then the main thread may as well work itself. */
+  get isReady(): boolean {
+    return this.#ready === this.#threads.length
+  }
+
+  /** Looks in this thread: for little, and while the others are not ready. Blocks it for as long as that takes. */
+  async lookHere(request: LookRequest): Promise<LookAnswer> {
+    const { look } = await import('./scan-look.ts')
+    await new Promise(resolve => setImmediate(resolve))
+    try {
+      return look(request)
+    } catch (error) {
+      throw this.#error(asFailure(error))
+    }
   }
 
   look(request: LookRequest): Promise<LookAnswer> {
@@ -72,6 +90,9 @@ export class ScanPool {
     const worker = new Worker(new URL(file, import.meta.url), { name: 'hotspare-scan', execArgv: [] })
     const thread: Thread = { worker, waiting: new Map() }
     worker.unref()
+    worker.once('online', () => {
+      this.#ready++
+    })
     worker.on('message', (reply: ScanReply) => {
       const asked = thread.waiting.get(reply.id)
       thread.waiting.delete(reply.id)

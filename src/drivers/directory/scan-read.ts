@@ -8,12 +8,12 @@ import { xxh3 } from '@node-rs/xxhash'
 import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
 import {
   closeFd,
-  cName,
   ELOOP,
   ENOENT,
   ENOTDIR,
   ENXIO,
   EPERM,
+  nameBuffer,
   nextData,
   nextHole,
   openFlag,
@@ -46,6 +46,7 @@ const restMsFirst = 1
 /** A file with fewer allocated bytes than this of its size may have holes worth keeping. */
 const sparseBytesMin = 64 * 1024
 
+const entryName = nameBuffer()
 const before = new StatBuffer()
 const after = new StatBuffer()
 const rest = new Int32Array(new SharedArrayBuffer(4))
@@ -107,7 +108,11 @@ class DirectoryReading {
 
   read(number: number, results: Int32Array, at: number): void {
     const i = this.#item.entries[number] as number
-    const name = cName(this.#block.name(i))
+    const name = entryName
+    const start = this.#block.nameStart(i)
+    const length = this.#block.nameLength(i)
+    this.#block.bytes.copy(name, 0, start, start + length)
+    name[length] = 0
     try {
       const kind = (this.#block.words[this.#block.wordOf(i)] as number) & 0o170000
       if (kind === fileKind.symlink) this.#readLink(i, name, results, at)

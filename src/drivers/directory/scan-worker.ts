@@ -1,34 +1,29 @@
 /** A scanning thread: answers one request after another. */
 import { parentPort } from 'node:worker_threads'
-import { PathError } from './path-error.ts'
+import { asFailure } from './path-error.ts'
 import { look } from './scan-look.ts'
-import type { ScanAnswer, ScanFailure, ScanMessage, ScanReply, ScanRequest } from './scan-protocol.ts'
-import { readBlocks, readEntries } from './scan-read.ts'
+import type { BlocksRequest, ReadRequest, ScanAnswer, ScanMessage, ScanReply } from './scan-protocol.ts'
 
-parentPort?.on('message', ({ id, request }: ScanMessage) => {
+type Reading = typeof import('./scan-read.ts')
+
+/** Loaded when it is first needed: a look at a tree of which nothing changed begins sooner. */
+let reading: Reading | undefined
+
+parentPort?.on('message', async ({ id, request }: ScanMessage) => {
   let reply: ScanReply
   try {
-    reply = { id, answer: answer(request) }
+    reply = { id, answer: request.kind === 'look' ? look(request) : read(request, await loadReading()) }
   } catch (error) {
-    reply = { id, failure: failure(error) }
+    reply = { id, failure: asFailure(error) }
   }
   parentPort?.postMessage(reply)
 })
 
-function answer(request: ScanRequest): ScanAnswer {
-  switch (request.kind) {
-    case 'look':
-      return look(request)
-    case 'read':
-      return readEntries(request)
-    case 'blocks':
-      return readBlocks(request)
-  }
+async function loadReading(): Promise<Reading> {
+  reading ??= await import('./scan-read.ts')
+  return reading
 }
 
-function failure(error: unknown): ScanFailure {
-  const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
-  if (error instanceof PathError) return { message: error.message, code: error.code, path: error.path }
-  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
-  return { message, code, path: undefined }
+function read(request: ReadRequest | BlocksRequest, { readBlocks, readEntries }: Reading): ScanAnswer {
+  return request.kind === 'read' ? readEntries(request) : readBlocks(request)
 }

@@ -39,6 +39,9 @@ const commitFilesMax = 20_000
 /** A tree that still changes after so many rounds, though writers are held, does not hold still. */
 const roundsMax = 8
 const namedMax = 20
+/** The index's file is written anew when it has so many times the size of what it says. */
+const growthMax = 3
+const closingGrowthMax = 1.3
 const restlessMax = 10_000
 
 export interface DirectorySource extends Source {
@@ -145,7 +148,7 @@ class TreeSource implements DirectorySource {
 
   async acknowledge(position: Position): Promise<void> {
     if (this.#index === undefined || this.#at === undefined || position !== encodePosition(this.#at)) return
-    this.#store.settle(this.#at, this.#index)
+    this.#store.settle(this.#at, this.#index, growthMax)
   }
 
   async hold(): Promise<DirectoryHold> {
@@ -171,6 +174,9 @@ class TreeSource implements DirectorySource {
     this.#closed = true
     this.#watcher.close()
     await this.#pool.close()
+    // the next start reads no more than it has to
+    if (this.#at?.complete && this.#index !== undefined)
+      this.#store.settle(this.#at, this.#index, closingGrowthMax)
     this.#store.close()
     this.#root.close()
   }

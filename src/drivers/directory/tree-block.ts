@@ -297,9 +297,14 @@ export class BlockBuilder {
     this.#buffer.set(payload, at + entryHeadBytes + name.length)
   }
 
-  /** What statx found, with room for a payload of so many bytes, zeros as yet. `name` ends with a zero byte. */
-  addFound(stat: StatBuffer, name: Uint8Array, payloadLength: number, flags: number): void {
-    const nameLength = name.length - 1
+  /** What statx found, with room for a payload of so many bytes, zeros as yet. */
+  addFound(
+    stat: StatBuffer,
+    name: Uint8Array,
+    nameLength: number,
+    payloadLength: number,
+    flags: number,
+  ): void {
     const at = this.#begin(nameLength, payloadLength, flags, 0)
     writeSignature(stat, this.#words, at >> 2)
     const bytes = this.#buffer

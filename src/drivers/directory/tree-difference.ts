@@ -20,6 +20,7 @@ const entriesAtOnce = 4000
 const unknownEntries = 200
 const requestsEach = 2
 const roundsMax = 6
+const littleMax = 50
 
 export interface LookOptions {
   readonly pool: ScanPool
@@ -118,15 +119,21 @@ class TreeLook {
     const running = new Set<Promise<void>>()
     let failure: { readonly error: unknown } | undefined
     while ((this.#queue.length > 0 || running.size > 0) && failure === undefined) {
-      while (this.#queue.length > 0 && running.size < pool.threads * requestsEach) {
-        signal.throwIfAborted()
-        const request = this.#request(this.#nextWork()).catch(error => {
+      const each = pool.isReady ? requestsEach : 1
+      const few = running.size === 0 && this.#isLittle()
+      while (this.#queue.length > 0 && running.size < pool.threads * each && !few) {
+        const request = this.#request(this.#nextWork(), false).catch(error => {
           failure ??= { error }
         })
         running.add(request)
         void request.then(() => running.delete(request))
       }
-      await Promise.race(running)
+      if (this.#queue.length > 0 && (few || !pool.isReady)) {
+        await this.#request(this.#nextWork(), true).catch(error => {
+          failure ??= { error }
+        })
+      } else await Promise.race(running)
+      if (signal.aborted) failure ??= { error: signal.reason }
     }
     await Promise.all(running)
     if (failure !== undefined) throw failure.error
@@ -144,7 +151,15 @@ class TreeLook {
     return this.#queue.splice(0, Math.min(count, share))
   }
 
-  async #request(work: readonly Work[]): Promise<void> {
+  /** So little that asking another thread would take longer. */
+  #isLittle(): boolean {
+    return (
+      this.#queue.length <= littleMax &&
+      this.#queue.every(({ names }) => names !== undefined && names.length <= littleMax)
+    )
+  }
+
+  async #request(work: readonly Work[], here: boolean): Promise<void> {
     const { pool, root, hints, racyMs } = this.#options
     const items = work.map(({ path, names }): LookItem => {
       const watch = hints !== undefined && path !== '.' && names === undefined
@@ -152,7 +167,8 @@ class TreeLook {
       return names === undefined ? { path, block, watch } : { path, block, names, watch }
     })
     const inotify = hints?.fd ?? -1
-    this.#take(work, await pool.look({ kind: 'look', root, inotify, watchMask, racyMs, items }))
+    const request = { kind: 'look', root, inotify, watchMask, racyMs, items } as const
+    this.#take(work, await (here ? pool.lookHere(request) : pool.look(request)))
   }
 
   #take(work: readonly Work[], answer: LookAnswer): void {

@@ -34,7 +34,7 @@ const readBytesMax = 512 * 1024 * 1024
 const copyBytes = 1024 * 1024
 /** The file may grow to this, and to so many times the size of what it says. */
 const fileBytesMin = 4 * 1024 * 1024
-const growthMax = 3
+const growthMaxDefault = 3
 
 /** Directories by path (latin1; '' is the root). */
 export class TreeIndex {
@@ -302,7 +302,7 @@ export class TreeFile {
   }
 
   /** Time to write it anew, for a tree of so many bytes. */
-  isLarge(liveBytes: number): boolean {
+  isLarge(liveBytes: number, growthMax = growthMaxDefault): boolean {
     return this.#end > Math.max(fileBytesMin, liveBytes * growthMax)
   }
 
