@@ -57,6 +57,10 @@ export async function run(argv: readonly string[]): Promise<never> {
   }
   process.on('uncaughtException', crash)
   process.on('unhandledRejection', crash)
+  // a command that waits for what never comes would end as if all were well
+  process.on('beforeExit', () =>
+    crash(new Error('nothing is left to be done, and the command has not ended')),
+  )
   hideExperimentalWarnings()
   let exit = 0
   try {

@@ -255,6 +255,18 @@ test('when the sink fails inside the window, that is told at once, and then why'
   assert.equal(tree.held, false)
 })
 
+test('when what was read inside the window cannot be made durable, that is told', async () => {
+  const client = gate.connect()
+  await client.pass()
+  tree.dirty.push('a')
+  const held = client.hold()
+  await held.read
+  sink.syncing = Promise.reject(new HotspareError('disk-full', 'no space'))
+  sink.syncing.catch(() => undefined)
+  held.conclude(true)
+  await assert.rejects(held.durable, { code: 'disk-full' })
+})
+
 test('what is asked for after a fault fails with it, until the next attempt', async () => {
   const client = gate.connect()
   tree.dirty.push('a')

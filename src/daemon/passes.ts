@@ -103,6 +103,8 @@ class Client implements PassClient {
   readonly ignore: ReadonlySet<string>
   #passes: Request<PassReport>[] = []
   #held: HeldRequest | undefined
+  /** Read, and perhaps not durable yet. */
+  #released: HeldRequest | undefined
   /** A pass was done, and the window is to come. */
   quiet = false
 
@@ -149,6 +151,8 @@ class Client implements PassClient {
     for (const pass of this.#passes.splice(0)) pass.reject(error)
     this.#held?.fail(error)
     this.#held = undefined
+    this.#released?.fail(error)
+    this.#released = undefined
     this.quiet = false
   }
 
@@ -170,6 +174,7 @@ class Client implements PassClient {
   /** The held read is over. */
   released(held: HeldRequest): void {
     if (this.#held === held) this.#held = undefined
+    this.#released = held
     this.quiet = false
   }
 }
