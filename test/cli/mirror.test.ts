@@ -195,9 +195,11 @@ test('the next mirror after one that was killed leaves its mode first, and then 
 })
 
 test('a second mirror of an application whose first is inside its window is refused, and harms it not', async () => {
-  const first = startMirror(...byFlag(), '--inside', 'sleep 1')
+  const go = join(root, 'go')
+  const first = startMirror(...byFlag(), '--inside', `until test -e ${go}; do sleep 0.02; done`)
   await first.event('entered')
   assertError(await hotspare('mirror', source, join(root, 'other'), ...byFlag()), 'window-busy')
+  await fs.writeFile(go, '')
   assert.equal((await first.end()).exit, 0)
   assert.equal(first.lines.at(-1)?.entered, true)
   await assertLeft()
@@ -224,7 +226,9 @@ test('a mode that ends by itself is refreshed while the window is open, and not 
   const run = startMirror(...byFlag(), ...refresh, '--inside', 'sleep 0.55')
   assert.equal((await run.end()).exit, 0)
   const times = (await fs.readFile(log, 'utf8')).split('\n').length - 1
-  assert.ok(times >= 2 && times <= 5, `${times}`)
+  const told = run.lines.filter(line => line.event === 'refreshed').length
+  // one may be ended by the end of the window before it is told
+  assert.ok(times >= 1 && times - told <= 1, `${times}, ${told} told`)
 })
 
 test('a flag file in the source is not in the copy: a copy that is put to use is not in maintenance mode', async () => {
