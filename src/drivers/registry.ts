@@ -1,10 +1,11 @@
 import { HotspareError } from '../os/errors.ts'
+import { directoryDriver } from './directory/driver.ts'
 import type { Detection, Driver } from './driver.ts'
 import { packsDriver } from './packs/driver.ts'
 import { sqliteDriver } from './sqlite/driver.ts'
 
 /** All drivers, in the order in which `detect` asks them. */
-const drivers: readonly Driver[] = [sqliteDriver, packsDriver]
+const drivers: readonly Driver[] = [sqliteDriver, packsDriver, directoryDriver]
 
 export function allDrivers(): readonly Driver[] {
   return drivers

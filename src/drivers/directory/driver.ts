@@ -1,0 +1,60 @@
+/**
+ * The driver for directories of any files: wiring of the source to the copy of trees. What an act needs is loaded with it,
+ * so that a command starts with little.
+ */
+import { opendirSync } from 'node:fs'
+import { HotspareError } from '../../os/errors.ts'
+import { nodeStorage } from '../../os/node-storage.ts'
+import type { CopyOptions, Driver, Replica, ReplicaOptions } from '../driver.ts'
+
+async function openReplica(options: ReplicaOptions): Promise<Replica> {
+  const { openDirectoryReplica } = await import('./copy-replica.ts')
+  return openDirectoryReplica(options)
+}
+
+/** Applies or drops what a crash left half done. */
+async function recover(options: CopyOptions): Promise<void> {
+  const replica = await openReplica({ ...options, resync: false, noDelete: false })
+  await replica.close()
+}
+
+export const directoryDriver: Driver = {
+  name: 'directory',
+  summary:
+    'directories of any files, with all metadata; consistent where the application is held (hotspare mirror)',
+  profiles: [],
+  capabilities: { singleFile: false, appendsOnly: false, holdsWriters: false, stateDigest: false },
+  tools: [],
+  async detect(path) {
+    const stat = await nodeStorage.stat(path)
+    if (stat?.kind !== 'directory' || isEmpty(path)) return undefined
+    // whoever recognises what is in it knows more
+    return { confidence: 0.1, reason: 'a directory' }
+  },
+  async openSource(options) {
+    const { openDirectorySource } = await import('./source.ts')
+    return openDirectorySource(options)
+  },
+  openReplica,
+  recover,
+  async check() {
+    throw new HotspareError('unsupported', 'A copy of a directory cannot be checked.')
+  },
+  async clone() {
+    throw new HotspareError('unsupported', 'A copy of a directory cannot be cloned.')
+  },
+  async backlog() {
+    // only a look at the whole tree would tell
+    return undefined
+  },
+}
+
+/** It may become anything yet: a store that its application has not made. */
+function isEmpty(path: string): boolean {
+  const directory = opendirSync(path)
+  try {
+    return directory.readSync() === null
+  } finally {
+    directory.closeSync()
+  }
+}
