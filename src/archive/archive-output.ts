@@ -79,7 +79,7 @@ export class StreamOutput implements ArchiveOutput {
   #waiting = 0
   #sent: Promise<void> = Promise.resolve()
   #error: { readonly error: unknown } | undefined
-  #wake: (() => void) | undefined
+  readonly #wakes: (() => void)[] = []
   readonly #onError = (error: unknown): void => this.#fail(error)
   readonly #onClose = (): void =>
     this.#fail(Object.assign(new Error('the output was closed'), { code: 'EPIPE' }))
@@ -93,7 +93,11 @@ export class StreamOutput implements ArchiveOutput {
 
   #fail(error: unknown): void {
     this.#error ??= { error }
-    this.#wake?.()
+    this.#changed()
+  }
+
+  #changed(): void {
+    for (const wake of this.#wakes.splice(0)) wake()
   }
 
   async write({ bytes, rawBytes }: ArchiveFrame): Promise<void> {
@@ -110,7 +114,7 @@ export class StreamOutput implements ArchiveOutput {
       .catch(error => this.#fail(error))
       .finally(() => {
         this.#waiting--
-        this.#wake?.()
+        this.#changed()
       })
     checked.catch(() => {})
     while (this.#waiting >= framesMax && this.#error === undefined) await this.#change()
@@ -119,7 +123,7 @@ export class StreamOutput implements ArchiveOutput {
 
   #change(): Promise<void> {
     return new Promise(resolve => {
-      this.#wake = resolve
+      this.#wakes.push(resolve)
     })
   }
 
@@ -129,7 +133,7 @@ export class StreamOutput implements ArchiveOutput {
     if (!isFull) return
     this.#stream.once('drain', () => {
       drained = true
-      this.#wake?.()
+      this.#changed()
     })
     while (!drained && this.#error === undefined) await this.#change()
   }
