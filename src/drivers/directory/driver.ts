@@ -3,20 +3,8 @@
  * so that a command starts with little.
  */
 import { opendirSync } from 'node:fs'
-import { HotspareError } from '../../os/errors.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
-import type { CopyOptions, Driver, Replica, ReplicaOptions } from '../driver.ts'
-
-async function openReplica(options: ReplicaOptions): Promise<Replica> {
-  const { openDirectoryReplica } = await import('./copy-replica.ts')
-  return openDirectoryReplica(options)
-}
-
-/** Applies or drops what a crash left half done. */
-async function recover(options: CopyOptions): Promise<void> {
-  const replica = await openReplica({ ...options, resync: false, noDelete: false })
-  await replica.close()
-}
+import type { Driver } from '../driver.ts'
 
 export const directoryDriver: Driver = {
   name: 'directory',
@@ -35,13 +23,21 @@ export const directoryDriver: Driver = {
     const { openDirectorySource } = await import('./source.ts')
     return openDirectorySource(options)
   },
-  openReplica,
-  recover,
-  async check() {
-    throw new HotspareError('unsupported', 'A copy of a directory cannot be checked.')
+  async openReplica(options) {
+    const { openDirectoryReplica } = await import('./copy-replica.ts')
+    return openDirectoryReplica(options)
   },
-  async clone() {
-    throw new HotspareError('unsupported', 'A copy of a directory cannot be cloned.')
+  async recover(options) {
+    const { recoverDirectoryCopy } = await import('./copy-reading.ts')
+    return recoverDirectoryCopy(options)
+  },
+  async check(options) {
+    const { checkDirectoryCopy } = await import('./copy-reading.ts')
+    return checkDirectoryCopy(options)
+  },
+  async clone(options) {
+    const { cloneDirectoryCopy } = await import('./copy-reading.ts')
+    return cloneDirectoryCopy(options)
   },
   async backlog() {
     // only a look at the whole tree would tell
