@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import type { FollowEvent, ProgressEvent, RetryingEvent } from '../daemon/events.ts'
+import type { FollowEvent, ProgressEvent, RetryingEvent, StoppedEvent } from '../daemon/events.ts'
 import { follow } from '../daemon/follow.ts'
 import { HotspareError } from '../os/errors.ts'
 import { addCommand, type CommandContext, type CommonOptions, given } from './command.ts'
@@ -124,17 +124,19 @@ class FollowPrinter {
         break
       case 'stopped': {
         const moved = `${formatBytes(event.bytes)}, ${formatCount(event.transactions, 'transaction')}`
-        const state = event.consistent
-          ? `${this.#target} is a valid store`
-          : event.complete
-            ? `${this.#target} is complete, and consistent only after 'hotspare mirror'`
-            : 'the copy is not complete yet; start again to go on where it stopped'
-        this.#output.say(`stopped after ${moved}: ${state}`)
+        this.#output.say(`stopped after ${moved}: ${this.#stateOf(event)}`)
         break
       }
       default:
         event satisfies never
     }
+  }
+
+  #stateOf({ consistent, complete }: StoppedEvent): string {
+    if (!consistent && !complete) return 'the copy is not complete yet; start again to go on where it stopped'
+    if (!complete) return `${this.#target} is a valid store`
+    const window = consistent ? 'as of the last maintenance window' : "only after 'hotspare mirror'"
+    return `${this.#target} is complete, and consistent ${window}`
   }
 
   #progress(event: ProgressEvent): void {

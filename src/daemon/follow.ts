@@ -171,7 +171,10 @@ class Follower {
         const error = describeSystemError(thrown, `Following ${this.#request.source}`)
         this.#gate.failed(error)
         // what was read in a window that was given up is void, and read again
-        if (thrown instanceof PassAbandoned && !this.#served) continue
+        if (thrown instanceof PassAbandoned && !this.#served) {
+          this.#monitor.abandoned()
+          continue
+        }
         if (this.#signal.aborted && isAbort(thrown)) return
         if (this.#monitor.transactions > movedBefore) attempt = 1
         const waiting = this.#sidecar !== undefined || !isCode(error, 'target-busy')

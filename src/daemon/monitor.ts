@@ -152,6 +152,11 @@ export class FollowMonitor {
     this.#enter('retrying')
   }
 
+  /** The attempt was ended on purpose; the next one comes at once. */
+  abandoned(): void {
+    this.#detach()
+  }
+
   /** The end, for good or bad; writes the last status. */
   async stopped(error?: HotspareError): Promise<void> {
     if (error !== undefined) this.#noteError(error)
