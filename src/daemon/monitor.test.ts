@@ -186,3 +186,42 @@ test('a status that cannot be written for want of space does not end the followe
   await clock.pass(1_000)
   assert.equal(storage.versions.length, 1)
 })
+
+test('what is consistent only inside windows is live when it is complete, and says so with its last window', async () => {
+  const held = { ...source(0), hold: async () => ({ release: async () => {} }) } as unknown as Source
+  const never = { consistent: () => undefined } as unknown as Replica
+  monitor.opened(held, never, undefined)
+  monitor.onDurable({ ...commit(clock.nowMs()), consistent: false }, { bytes: 10, transactions: 1 })
+  monitor.onCaughtUp({ bytes: 10, transactions: 1 })
+  assert.equal(monitor.complete, true)
+  assert.equal(monitor.consistent, undefined)
+  const [live, notice] = events
+  assert.deepEqual([live?.event, live?.event === 'live' && live.windowed], ['live', true])
+  assert.match(notice?.event === 'notice' ? notice.message : '', /none yet/)
+  await clock.pass(2_000)
+  assert.equal(storage.versions.at(-1)?.complete, true)
+
+  events.length = 0
+  monitor.retrying(new HotspareError('io-error', 'once'), 1, 100)
+  monitor.opened(held, replica, undefined)
+  monitor.onCaughtUp({ bytes: 0, transactions: 0 })
+  assert.equal(monitor.consistent?.timeMs, 1)
+  // once is enough
+  assert.equal(named('notice').length, 0)
+})
+
+test('what is consistent by itself is not live before it is', () => {
+  monitor.opened(source(0), { consistent: () => undefined } as unknown as Replica, undefined)
+  monitor.onCaughtUp({ bytes: 10, transactions: 1 })
+  assert.equal(monitor.complete, false)
+  assert.equal(named('live').length, 0)
+})
+
+test('figures go on over a window that was given up', () => {
+  monitor.opened(source(0), replica, undefined)
+  monitor.onProgress({ bytes: 10, transactions: 1 })
+  monitor.abandoned()
+  monitor.opened(source(0), replica, undefined)
+  monitor.onProgress({ bytes: 5, transactions: 1 })
+  assert.equal(monitor.bytes, 15)
+})
