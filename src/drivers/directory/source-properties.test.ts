@@ -1,26 +1,80 @@
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
+import { systemClock } from '../../os/clock.ts'
+import { nodeStorage } from '../../os/node-storage.ts'
+import type { Sink } from '../../stream/sink.ts'
+import { directoryDriver } from './driver.ts'
 import { NaiveSink, rsyncDifference } from './testing/naive-sink.ts'
 import { RandomTree } from './testing/random-tree.ts'
-import { openTree, scratch } from './testing/source-fixture.ts'
+import { openTree, scratch, store } from './testing/source-fixture.ts'
 import { treeState } from './testing/tree-state.ts'
 
-/** How the index is there at the next pass. */
-const between = fc.constantFrom('same process', 'restarted', 'index lost', 'watched')
 const seed = Number(process.env.HOTSPARE_SEED ?? Math.floor(Math.random() * 2 ** 31))
-const runs = Number(process.env.HOTSPARE_RUNS ?? 8)
+const runs = Number(process.env.HOTSPARE_RUNS ?? 6)
 
-test('after each pass the copy is the tree, whatever was done to it in between', {
-  timeout: 300_000,
-}, async t => {
+for (const kind of ['a plain sink', 'the replica'] as const) {
+  const title = `after each pass the copy that ${kind} keeps is the tree, whatever was done to it in between`
+  test(title, { timeout: 300_000 }, t => property(t, kind === 'the replica' ? replicaCopy : plainCopy))
+}
+
+interface Copy {
+  readonly root: string
+  sink(): Promise<Sink>
+  /** The source's index is lost. */
+  forget(): void
+  close(): Promise<void>
+}
+
+function plainCopy(base: string): Copy {
+  const sink = new NaiveSink(join(base, 'copy'))
+  return {
+    root: sink.root,
+    sink: async () => sink,
+    forget: () => {
+      sink.forgetful = true
+    },
+    close: async () => {},
+  }
+}
+
+function replicaCopy(base: string): Copy {
+  const root = join(base, 'copy')
+  const sidecar = `${root}.hotspare`
+  fs.mkdirSync(sidecar)
+  let open: Sink | undefined
+  return {
+    root,
+    sink: async () => {
+      open ??= await directoryDriver.openReplica({
+        storage: nodeStorage,
+        clock: systemClock,
+        store,
+        path: root,
+        sidecar,
+        resync: false,
+        noDelete: false,
+        onNotice: notice => assert.fail(notice.message),
+      })
+      return open
+    },
+    // it says what it has
+    forget: () => {},
+    close: async () => {
+      await open?.close()
+      open = undefined
+    },
+  }
+}
+
+async function property(t: TestContext, makeCopy: (base: string) => Copy): Promise<void> {
   t.diagnostic(`HOTSPARE_SEED=${seed}`)
-  const passes = fc.array(fc.tuple(between, fc.array(fc.nat(1_000_000), { minLength: 1, maxLength: 12 })), {
-    minLength: 1,
-    maxLength: 6,
-  })
+  /** How the index is there at the next pass. */
+  const between = fc.constantFrom('same process', 'restarted', 'index lost', 'watched')
+  const acts = fc.array(fc.nat(1_000_000), { minLength: 1, maxLength: 12 })
+  const passes = fc.array(fc.tuple(between, acts), { minLength: 1, maxLength: 6 })
   const directory = scratch(t)
   let run = 0
   await fc.assert(
@@ -29,21 +83,17 @@ test('after each pass the copy is the tree, whatever was done to it in between',
       const live = join(base, 'live')
       const index = join(base, 'index')
       fs.mkdirSync(live, { recursive: true })
-      let state = edits | 1
-      const tree = new RandomTree(live, below => {
-        state = Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) ^ Math.imul(state ^ (state >>> 12), 0x297a2d39)
-        state = (state + 0x6d2b79f5) | 0
-        return ((state >>> 0) % 65_521) % below
-      })
+      const random = new Mixer(edits)
+      const tree = new RandomTree(live, below => random.below(below))
       for (let i = 0; i < 20; i++) tree.edit()
-      const sink = new NaiveSink(join(base, 'copy'))
+      const copy = makeCopy(base)
       let opened = await openTree(t, live, index)
       try {
-        await opened.pass(sink)
-        judge(live, sink, tree)
-        for (const [how, acts] of script) {
-          for (const act of acts) {
-            state ^= act
+        await opened.pass(await copy.sink())
+        judge(live, copy.root, tree)
+        for (const [how, mixed] of script) {
+          for (const number of mixed) {
+            random.mix(number)
             tree.edit()
           }
           tree.log.push(`-- ${how}`)
@@ -51,38 +101,59 @@ test('after each pass the copy is the tree, whatever was done to it in between',
             await opened.source.close()
             if (how === 'index lost') {
               fs.rmSync(index, { recursive: true })
-              sink.forgetful = true
-            }
+              copy.forget()
+            } else await copy.close()
             opened = await openTree(t, live, index)
           }
           if (how === 'watched') {
             opened.source.watch()
-            await opened.pass(sink)
-            const only = acts.length % 2 === 0 ? 'links-made' : 'links-broken'
-            for (let i = 0; i < acts.length * 2; i++) tree.edit(only)
+            await opened.pass(await copy.sink())
+            const only = mixed.length % 2 === 0 ? 'links-made' : 'links-broken'
+            for (let i = 0; i < mixed.length * 2; i++) tree.edit(only)
           }
-          await opened.pass(sink)
-          sink.forgetful = false
-          judge(live, sink, tree)
+          await opened.pass(await copy.sink())
+          judge(live, copy.root, tree)
         }
       } finally {
         await opened.source.close()
+        await copy.close()
       }
       fs.rmSync(base, { recursive: true, force: true })
     }),
     { numRuns: runs, seed, endOnFailure: true },
   )
-})
+}
 
-function judge(live: string, sink: NaiveSink, tree: RandomTree): void {
-  const [copy, expected] = [treeState(sink.root), treeState(live)]
+/** Numbers that follow from those that were given. */
+class Mixer {
+  #state: number
+
+  constructor(start: number) {
+    this.#state = start | 1
+  }
+
+  mix(number: number): void {
+    this.#state ^= number
+  }
+
+  below(bound: number): number {
+    const state = this.#state
+    const mixed =
+      Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) ^ Math.imul(state ^ (state >>> 12), 0x297a2d39)
+    this.#state = (mixed + 0x6d2b79f5) | 0
+    return ((this.#state >>> 0) % 65_521) % bound
+  }
+}
+
+function judge(live: string, root: string, tree: RandomTree): void {
+  const [copy, expected] = [treeState(root), treeState(live)]
   const wrong = {
     missing: expected.filter(line => !copy.includes(line)),
     toomuch: copy.filter(line => !expected.includes(line)),
   }
   const none = { missing: [], toomuch: [] }
   assert.deepEqual(wrong, none, `${JSON.stringify(wrong, undefined, 1)}\n${tree.log.slice(-40).join(' ')}`)
-  const difference = rsyncDifference(live, sink.root)
+  const difference = rsyncDifference(live, root)
     .split('\n')
     // special files are named, not copied
     .filter(line => line !== '' && !/^[hc][SD]\+/.test(line) && !/^cS/.test(line))

@@ -24,7 +24,7 @@ export class NaiveSink implements Sink {
   readonly commits: Commit[] = []
   /** Of the last pass. */
   readonly changes: Change[] = []
-  /** Say what there is instead of a position. */
+  /** Say what there is instead of a position, until the next commit. */
   forgetful = false
   readonly #replacing = new Map<string, string | Buffer>()
 
@@ -41,6 +41,7 @@ export class NaiveSink implements Sink {
     if (entry.type === 'commit') {
       if (this.#replacing.size > 0) throw new Error('a replacement was not ended')
       this.#position = entry.position
+      this.forgetful = false
       this.commits.push(entry)
       return
     }
