@@ -64,8 +64,10 @@ test('a mirror copies what there is, in a window, and tells of each step in its 
   const run = startMirror(...byFlag())
   const { exit, stderr } = await run.end()
   assert.equal(exit, 0, stderr)
+  const events = run.lines.map(line => line.event).filter(event => event !== 'progress')
+  // on a busy machine there is a second pass before the window
   assert.deepEqual(
-    run.lines.map(line => line.event).filter(event => event !== 'progress'),
+    events.filter((event, n) => event !== events[n - 1]),
     ['started', 'pass', 'entered', 'held', 'left', 'durable', 'result'],
   )
   const result = run.lines.at(-1)
