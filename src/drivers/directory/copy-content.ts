@@ -1,7 +1,8 @@
 /** The bytes of files that are pending: read through their pieces; and the digests of what was changed. */
 import { blake3 } from '@napi-rs/blake-hash'
-import { openFlag } from '../../os/tree-calls.ts'
+import { EISDIR, ELOOP, ENOENT, ENOTDIR, openFlag } from '../../os/tree-calls.ts'
 import type { CopyCalls } from './copy-calls.ts'
+import { changedCopy } from './copy-changed.ts'
 import type { CopyFiles } from './copy-files.ts'
 import { blockBytes, type FileNode } from './copy-node.ts'
 import type { PendingFile } from './copy-pending.ts'
@@ -113,10 +114,7 @@ export class PendingReader {
   #fd(stage: number): number {
     let fd = this.#open.get(stage)
     if (fd === undefined) {
-      fd =
-        stage === 0
-          ? this.#files.open(this.#file.home, openFlag.read)
-          : this.#stage.open(stage, openFlag.read)
+      fd = stage === 0 ? openHome(this.#files, this.#file.home) : this.#stage.open(stage, openFlag.read)
       this.#open.set(stage, fd)
     }
     return fd
@@ -126,4 +124,12 @@ export class PendingReader {
     for (const fd of this.#open.values()) this.#calls.closeFd(fd)
     this.#open.clear()
   }
+}
+
+function openHome(files: CopyFiles, path: string): number {
+  const fd = files.tryOpen(path, openFlag.readWrite)
+  const isOther = [ENOENT, ENOTDIR, EISDIR, ELOOP].some(number => fd === -(number as number))
+  if (isOther) throw changedCopy(path, 'is not the file that it was')
+  // one that may not be written may still be read
+  return fd >= 0 ? fd : files.open(path, openFlag.read)
 }

@@ -6,10 +6,9 @@
  * a copy may have been moved to another disk, and a power failure may lose a time of change.
  */
 import { blake3 } from '@napi-rs/blake-hash'
-import { HotspareError } from '../../os/errors.ts'
 import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
 import { openFlag } from '../../os/tree-calls.ts'
-import { displayPath } from '../../stream/entry.ts'
+import { changedCopy } from './copy-changed.ts'
 import type { CopyFiles } from './copy-files.ts'
 import { blockBytes, type CopyNode, type FileNode, secondsOf } from './copy-node.ts'
 import { joinPath, parentOf } from './copy-paths.ts'
@@ -47,36 +46,36 @@ class Verifying {
     if (this.#directories.has(path)) return
     this.#directories.add(path)
     if (!this.#state.record.hasDirectory(path)) return
-    if (!this.#files.exists(path, this.#stat)) throw changed(path, 'is gone')
-    if (this.#stat.kind !== fileKind.directory) throw changed(path, 'is no directory any more')
+    if (!this.#files.exists(path, this.#stat)) throw changedCopy(path, 'is gone')
+    if (this.#stat.kind !== fileKind.directory) throw changedCopy(path, 'is no directory any more')
   }
 
   checkFree(path: string): void {
     if (!this.#state.record.hasDirectory(parentOf(path))) return
-    if (this.#files.exists(path, this.#stat)) throw changed(path, 'was put there by somebody else')
+    if (this.#files.exists(path, this.#stat)) throw changedCopy(path, 'was put there by somebody else')
   }
 
   checkNode(path: string, node: CopyNode): void {
-    if (!this.#files.exists(path, this.#stat)) throw changed(path, 'is gone')
+    if (!this.#files.exists(path, this.#stat)) throw changedCopy(path, 'is gone')
     const { kind } = this.#stat
     switch (node.kind) {
       case 'file': {
-        if (kind !== fileKind.file) throw changed(path, 'is no file any more')
+        if (kind !== fileKind.file) throw changedCopy(path, 'is no file any more')
         if (node.isAsMarked(this.#stat)) return
         const what = whatChanged(this.#files, path, node, this.#stat)
-        if (what !== undefined) throw changed(path, what)
+        if (what !== undefined) throw changedCopy(path, what)
         return
       }
       case 'symlink': {
         const target = kind === fileKind.symlink ? readLink(this.#files, path) : undefined
-        if (target !== node.target) throw changed(path, 'is not the symbolic link that it was')
+        if (target !== node.target) throw changedCopy(path, 'is not the symbolic link that it was')
         return
       }
       case 'directory':
         this.checkTree(path)
         return
       case 'other':
-        if (kind === fileKind.file || kind === fileKind.directory) throw changed(path, 'was replaced')
+        if (kind === fileKind.file || kind === fileKind.directory) throw changedCopy(path, 'was replaced')
     }
   }
 
@@ -85,7 +84,7 @@ class Verifying {
     this.checkDirectory(path)
     const children = this.#state.record.children(path) ?? new Map<string, CopyNode>()
     for (const name of listNames(this.#files.calls, this.#files.directory(path)))
-      if (!children.has(name)) throw changed(joinPath(path, name), 'was put there by somebody else')
+      if (!children.has(name)) throw changedCopy(joinPath(path, name), 'was put there by somebody else')
     for (const [name, node] of children) this.checkNode(joinPath(path, name), node)
   }
 }
@@ -131,12 +130,4 @@ function differingBlock(files: CopyFiles, path: string, node: FileNode): number 
 
 function octal(mode: number): string {
   return mode.toString(8).padStart(4, '0')
-}
-
-function changed(path: string, what: string): HotspareError {
-  return new HotspareError(
-    'target-changed',
-    `The copy was changed by somebody else: '${displayPath(path)}' ${what}. Nothing was overwritten. Use --resync to take the copy as it is and send the difference.`,
-    { details: { path: displayPath(path) } },
-  )
 }
