@@ -128,7 +128,7 @@ function isGroupAlive(group: number): boolean {
 
 /** As it is really run. */
 export function commandLine(command: Command): string[] {
-  const plain = typeof command.run === 'string' ? ['sh', '-c', command.run] : [...command.run]
+  const plain = typeof command.run === 'string' ? ['/bin/sh', '-c', command.run] : [...command.run]
   const { user } = command
   if (user === undefined || user === userInfo().username) return plain
   return process.getuid?.() === 0
