@@ -39,6 +39,10 @@ export const directoryDriver: Driver = {
     const { cloneDirectoryCopy } = await import('./copy-reading.ts')
     return cloneDirectoryCopy(options)
   },
+  async snapshot(options) {
+    const { snapshotDirectoryCopy } = await import('./copy-snapshot.ts')
+    return snapshotDirectoryCopy(options)
+  },
   async backlog() {
     // only a look at the whole tree would tell
     return undefined
