@@ -103,6 +103,7 @@ function decoderOf(format: 'tar.gz' | 'tar.zst'): zlib.Gunzip | zlib.ZstdDecompr
 }
 
 function isDecoderError(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException).code ?? ''
+  // an AbortError has a number there
+  const code = String((error as NodeJS.ErrnoException).code)
   return code.startsWith('Z_') || code.startsWith('ZSTD_')
 }
