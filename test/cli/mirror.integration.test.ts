@@ -1,6 +1,6 @@
 /** A message board at full speed that honours its maintenance mode, mirrored; an administrator who does not; disks that fill. */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
@@ -97,6 +97,37 @@ for (const followed of [false, true]) {
     assert.equal((await object('check', target)).valid, true)
   })
 }
+
+test('an archive is made of the copy when the application goes on again, and it is a whole board', async () => {
+  await startWriter()
+  const file = join(root, 'board.tar.zst')
+  const run = start('mirror', live, target, ...mode, '--archive', file, '--json')
+  const { exit, stderr } = await run.end()
+  assert.equal(exit, 0, stderr)
+  const events = run.lines.map(line => line.event)
+  assert.ok(events.indexOf('left') < events.indexOf('archived'))
+  const { archive } = run.lines.at(-1) as { archive?: { consistent: boolean } }
+  assert.equal(archive?.consistent, true)
+  const extracted = join(root, 'extracted')
+  fs.mkdirSync(extracted)
+  execFileSync('tar', ['-xf', file, '-C', extracted])
+  const board = judgeBoard(extracted)
+  assert.deepEqual(board.tears, [])
+  assert.equal(board.posts, wholePosts())
+
+  // known before anybody is held
+  for (const [place, code] of [
+    ['board.zip', 'usage'],
+    ['no/such/board.tar', 'target-missing'],
+  ] as const) {
+    const refused = start('mirror', live, target, ...mode, '--archive', join(root, place), '--json')
+    assertError(await refused.end(), code)
+    assert.equal(
+      refused.lines.some(line => line.event === 'entered'),
+      false,
+    )
+  }
+})
 
 test('what an administrator writes in the window is named, or the mirror says that it never held still', async () => {
   await startWriter('--administrator-ms', '1')
