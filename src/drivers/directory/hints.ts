@@ -48,8 +48,11 @@ export class TreeHints {
   #names: HintedNames = new Map()
   #namesCount = 0
   #all = false
+  /** What was taken last. */
+  #taken: HintedNames = new Map()
   #recorded: Set<string> | undefined
-  #overflows = 0
+  #overflowed = false
+  #tookOverflow = false
 
   /** `onHint` is called for each batch of events; `onFailure` when events can't be read any more. */
   constructor(onHint: () => void, onFailure: (error: unknown) => void) {
@@ -66,9 +69,14 @@ export class TreeHints {
     return this.#watches.size
   }
 
-  /** How often the kernel's queue overflowed. */
-  get overflows(): number {
-    return this.#overflows
+  /** Before what was taken last, events were lost. */
+  get overflowed(): boolean {
+    return this.#tookOverflow
+  }
+
+  /** An event had named it before the last `take`. */
+  wasHinted(directory: string, name: string): boolean {
+    return this.#taken.get(directory)?.has(name) === true
   }
 
   get isEmpty(): boolean {
@@ -137,6 +145,9 @@ export class TreeHints {
     this.#names = new Map()
     this.#namesCount = 0
     this.#all = false
+    this.#taken = names
+    this.#tookOverflow = this.#overflowed
+    this.#overflowed = false
     return all ? 'all' : names
   }
 
@@ -166,7 +177,7 @@ export class TreeHints {
   #take(events: Buffer): void {
     for (const { watch, mask, name } of inotifyEvents(events)) {
       if ((mask & (watchEvent.overflow | inUnmount)) !== 0) {
-        if ((mask & watchEvent.overflow) !== 0) this.#overflows++
+        this.#overflowed = true
         this.#all = true
         this.#recorded?.add('')
         continue
@@ -201,6 +212,7 @@ export class TreeHints {
   #early(watch: number, name: string, own: boolean, named: boolean): void {
     if (++this.#unknownCount > unknownMax) {
       this.#all = true
+      this.#overflowed = true
       this.#unknown = new Map()
       this.#unknownCount = 0
       return
@@ -213,9 +225,10 @@ export class TreeHints {
   }
 
   #hint(directory: string, name: string): void {
-    if (this.#all) return
+    if (this.#overflowed) return
     if (++this.#namesCount > namesMax) {
       this.#all = true
+      this.#overflowed = true
       this.#names = new Map()
       return
     }

@@ -54,6 +54,15 @@ interface Reading {
   readonly answer: Promise<ReadAnswer>
 }
 
+/** Entries that have to be waited for; all others are given without. */
+class Later {
+  readonly entries: () => AsyncGenerator<Change>
+
+  constructor(entries: () => AsyncGenerator<Change>) {
+    this.entries = entries
+  }
+}
+
 /** Of a directory, until all in it is done. */
 interface PendingAttributes {
   readonly change: AttributesChange
@@ -118,7 +127,10 @@ export class PassRun {
         if (reading === undefined) return
         this.#options.signal.throwIfAborted()
         const answer = await reading.answer
-        yield* this.#takeUnit(reading.unit, reading.arena, answer)
+        for (const item of this.#takeUnit(reading.unit, reading.arena, answer)) {
+          if (item instanceof Later) yield* item.entries()
+          else yield item
+        }
         reading.arena.done()
         yield undefined
       }
@@ -176,7 +188,7 @@ export class PassRun {
     return { unit, arena, answer }
   }
 
-  async *#takeUnit(unit: Unit, arena: Arena, answer: ReadAnswer): AsyncGenerator<Change> {
+  *#takeUnit(unit: Unit, arena: Arena, answer: ReadAnswer): Generator<Change | Later> {
     const { results } = answer
     let at = 0
     for (const { plan, from, to } of unit.parts) {
@@ -184,7 +196,7 @@ export class PassRun {
       for (let n = from; n < to; n++) {
         const what = plan.deeds[n] as number
         if (what !== deed.read) {
-          if (what === deed.large && !skipped) yield* this.#large(plan, n)
+          if (what === deed.large && !skipped) yield new Later(() => this.#large(plan, n))
           continue
         }
         const result = results.subarray(at, at + readResultWords)
@@ -195,16 +207,17 @@ export class PassRun {
     }
   }
 
-  async *#takeResult(
-    plan: DirectoryPlan,
-    n: number,
-    result: Int32Array,
-    arena: Arena,
-  ): AsyncGenerator<Change> {
+  *#takeResult(plan: DirectoryPlan, n: number, result: Int32Array, arena: Arena): Generator<Change | Later> {
     const i = plan.entries[n] as number
     const status = result[0] as number
-    if (status === readStatus.large) return yield* this.#large(plan, n)
-    if (status === readStatus.noRoom) return yield* this.#alone(plan, n)
+    if (status === readStatus.large) {
+      yield new Later(() => this.#large(plan, n))
+      return
+    }
+    if (status === readStatus.noRoom) {
+      yield new Later(() => this.#alone(plan, n))
+      return
+    }
     const path = pathIn(plan, i)
     if (status === readStatus.vanished) {
       this.#vanished.add(path)
@@ -302,7 +315,10 @@ export class PassRun {
       oldEntries: Int32Array.of(plan.oldEntries[n] as number),
     }
     const { results } = await pool.read({ kind: 'read', root, racyMs, items: [item], arena: arena.memory })
-    yield* this.#takeResult(plan, n, results, arena)
+    for (const item of this.#takeResult(plan, n, results, arena)) {
+      if (item instanceof Later) yield* item.entries()
+      else yield item
+    }
     arena.done()
   }
 

@@ -39,6 +39,13 @@ const commitFilesMax = 20_000
 /** A tree that still changes after so many rounds, though writers are held, does not hold still. */
 const roundsMax = 8
 const namedMax = 20
+/**
+ * Changes through a mapping of memory, or through a name that is not in the tree, give no event. A whole look that takes
+ * no longer than this finds them, and is well spent while writers are held.
+ */
+const heldWalkMsMax = 20
+/** Files that changed without an event are looked at each time; with more than this, everything is. */
+const silentMax = 1000
 /** The index's file is written anew when it has so many times the size of what it says. */
 const growthMax = 3
 const closingGrowthMax = 1.3
@@ -51,8 +58,8 @@ export interface DirectorySource extends Source {
    */
   hold(): Promise<DirectoryHold>
   /**
-   * Begins to watch, as the first `wait` does: the next read looks at everything once more, and from then on a read costs
-   * what changed.
+   * The next read looks at everything, and watches it from then on, as after the first `wait`: further reads cost what
+   * changed. For the read before a window.
    */
   watch(): void
 }
@@ -91,8 +98,13 @@ class TreeSource implements DirectorySource {
   #at: DirectoryPosition | undefined
   #held: Held | undefined
   #reading = false
+  #walkMs = 0
+  /** Every directory has had its watch since the last look at everything. */
+  #wasWatched = false
   #closed = false
   readonly #namedRestless = new Set<string>()
+  /** Files that were found changed though no event had said so. */
+  readonly #silent = new Set<string>()
 
   constructor(options: SourceOptions) {
     this.#options = options
@@ -119,7 +131,7 @@ class TreeSource implements DirectorySource {
       const known = await this.#find(from, options)
       this.#checkRoot()
       const hinted = this.#watcher.take()
-      const what = other || !known ? 'all' : hinted
+      const what = other || !known ? 'all' : this.#withSilent(hinted)
       whole = what === 'all'
       ended = yield* this.#pass(from, what, startedMs, options.signal)
     } catch (error) {
@@ -133,10 +145,9 @@ class TreeSource implements DirectorySource {
         this.#watcher.lost()
       }
       this.#watcher.passTook(clock.nowMs() - startedMs, whole ? this.#walkMs : undefined)
+      if (whole) this.#wasWatched = ended && this.#watcher.hints !== undefined
     }
   }
-
-  #walkMs = 0
 
   wait(signal: AbortSignal): Promise<void> {
     return this.#watcher.wait(signal)
@@ -144,6 +155,7 @@ class TreeSource implements DirectorySource {
 
   watch(): void {
     this.#watcher.start()
+    this.#watcher.lost()
   }
 
   async acknowledge(position: Position): Promise<void> {
@@ -242,6 +254,7 @@ class TreeSource implements DirectorySource {
       const current = await this.#look(what, index, signal)
       const plan = planPass(index, current.blocks)
       const gone = new Set(plan.gone)
+      if (round === 1 && what === 'all' && from !== undefined) this.#noteSilent(plan)
       this.#notePlan(plan, held, round)
       for (const path of [...current.blocks.keys(), ...gone]) unsaved.add(path)
       const run = new PassRun(plan, {
@@ -263,15 +276,16 @@ class TreeSource implements DirectorySource {
         if (change !== undefined) {
           roundGiven++
           // the attributes of directories follow from what is in them
-          if (change.type !== 'attributes' || last.size === 0) last.add(change.path)
+          const telling = held !== undefined && last.size < restlessMax
+          if (telling && (change.type !== 'attributes' || last.size === 0)) last.add(change.path)
           yield change
         } else if (run.bytes >= commitBytesMax || run.files >= commitFilesMax) {
           run.files = 0
           run.bytes = 0
           yield this.#commit({ index, blocks: current.blocks, gone }, unsaved, startedMs, 'unfinished')
         }
-        signal.throwIfAborted()
       }
+      signal.throwIfAborted()
       for (const path of gone) this.#forget(index, path)
       for (const [path, block] of current.blocks) index.directories.set(path, block)
       for (const path of run.unsettled) this.#lookAgain(path)
@@ -300,6 +314,37 @@ class TreeSource implements DirectorySource {
     return true
   }
 
+  /** What has to be looked at besides what was hinted. */
+  #withSilent(hinted: HintedNames | 'all'): HintedNames | 'all' {
+    if (hinted === 'all') return hinted
+    const quick = this.#held !== undefined && this.#walkMs > 0 && this.#walkMs <= heldWalkMsMax
+    if (quick || this.#silent.size > silentMax) return 'all'
+    for (const path of this.#silent) {
+      const cut = path.lastIndexOf('/')
+      const directory = cut < 0 ? '' : path.slice(0, cut)
+      const names = hinted.get(directory)
+      if (names === undefined) hinted.set(directory, new Set([path.slice(cut + 1)]))
+      else names.add(path.slice(cut + 1))
+    }
+    return hinted
+  }
+
+  /** After a look at everything, of a tree that had been watched since the look before. */
+  #noteSilent(plan: PassPlan): void {
+    const { hints } = this.#watcher
+    if (hints === undefined || !this.#wasWatched || hints.overflowed) return
+    for (const directory of plan.directories) {
+      for (const [n, i] of directory.entries.entries()) {
+        const old = directory.oldEntries[n] as number
+        if (old < 0 || directory.old === undefined || this.#silent.size > silentMax) continue
+        const now = directory.block.signature(i)
+        if (!now.isFile || now.equals(directory.old.signature(old))) continue
+        const path = pathIn(directory, i)
+        if (!hints.wasHinted(directory.path, directory.block.name(i))) this.#silent.add(path)
+      }
+    }
+  }
+
   async #look(
     what: HintedNames | 'all',
     index: TreeIndex,
@@ -318,7 +363,9 @@ class TreeSource implements DirectorySource {
           `no more inotify watches are allowed (${reason}; see fs.inotify.max_user_watches)`,
         ),
     })
-    if (what === 'all') this.#walkMs = this.#options.clock.nowMs() - startedMs
+    if (what === 'all') {
+      this.#walkMs = this.#options.clock.nowMs() - startedMs
+    }
     return difference
   }
 
