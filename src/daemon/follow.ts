@@ -241,11 +241,27 @@ class Follower {
         // asked for by who comes while it is made ready: so before anybody can ask
         const gated = this.#gate.attach(source)
         if (source.hold !== undefined && !this.#served) {
-          this.#control ??= await serveControl(sidecar.path, this.#gate)
+          this.#control ??= await this.#openControl(sidecar.path)
         }
         await this.#pump(place, gated, replica)
       })
     })
+  }
+
+  /** Undefined on a file system that has no sockets: following goes on, only mirrors can't ask for passes. */
+  async #openControl(sidecar: string): Promise<LocalServer | undefined> {
+    try {
+      return await serveControl(sidecar, this.#gate)
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === undefined) throw error
+      this.#monitor.emit({
+        event: 'notice',
+        code: 'control-unavailable',
+        message: `No socket can be opened in ${sidecar} (${code}): 'hotspare mirror' cannot ask this follower for passes. Stop it before a mirror.`,
+      })
+      return undefined
+    }
   }
 
   async #pump(place: FollowPlace, source: Source, replica: Replica): Promise<void> {

@@ -181,7 +181,7 @@ class Mirror {
     const before = await this.#passesBefore(passes)
     const { window, held, inside } = await this.#window(passes, place, application, mode)
     if (window.kept && held !== undefined) {
-      const durable = await held.durable.then(() => undefined, asError)
+      const durable = await this.#unlessAborted(held.durable).then(() => undefined, asError)
       // that the mode is on is worse than anything that may be wrong with the copy
       if (window.leaveFault !== undefined) throw window.leaveFault
       if (durable !== undefined) throw durable

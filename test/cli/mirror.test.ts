@@ -298,6 +298,15 @@ test('with a running follower the passes are its own, and it goes on afterwards'
   assert.equal(follower.lines.at(-1)?.consistent, true)
 })
 
+test('a follower whose socket cannot be opened says so, and follows all the same', async () => {
+  await fs.mkdir(`${target}.hotspare/control/in-the-way`, { recursive: true })
+  const follower = start('follow', source, target, '--driver', 'directory', '--json')
+  await follower.event('notice', 'control-unavailable')
+  await follower.event('live')
+  assert.equal((await follower.end('SIGTERM')).exit, 0)
+  await assertCopied()
+})
+
 test('a mirror that is killed inside its window harms no follower, and its read does not count', async () => {
   const follower = start('follow', source, target, '--driver', 'directory', '--json')
   await follower.event('live')
