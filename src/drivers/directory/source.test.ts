@@ -3,6 +3,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { mapShared } from '../../os/syscalls.ts'
 import type { Commit, Position } from '../../stream/entry.ts'
 import type { DirectorySource } from './source.ts'
 import { NaiveSink } from './testing/naive-sink.ts'
@@ -188,6 +189,44 @@ test('with hints a pass gives what changed, however it was changed', async t => 
   fs.writeFileSync(join(at.live, 'd8/f1'), 'another directory under a former name')
   await pass(at.sink)
   assertSame(at)
+})
+
+test('a file that changes without an event is found by the look at everything, and from then on always', async t => {
+  const at = place(t)
+  const file = join(at.live, 'mapped')
+  fs.writeFileSync(file, Buffer.alloc(4096, 1))
+  const { source, pass } = await openTree(t, at.live, at.index)
+  source.watch()
+  await pass(at.sink)
+  const fd = fs.openSync(file, 'r+')
+  const mapping = mapShared(fd, 0, 4096)
+  const bytes = new Uint8Array(mapping.bytes)
+  // the file's times follow when the page is written back, as they do by themselves after a while
+  const store = (value: number): void => {
+    fs.fsyncSync(fd)
+    bytes[100] = value
+    fs.fsyncSync(fd)
+  }
+  try {
+    await pass(at.sink)
+    store(2)
+    await pass(at.sink)
+    assert.equal(fs.readFileSync(join(at.sink.root, 'mapped'))[100], 1)
+    source.watch()
+    await pass(at.sink)
+    assertSame(at)
+    store(3)
+    await pass(at.sink)
+    assertSame(at)
+    store(4)
+    const hold = await source.hold()
+    await pass(at.sink)
+    await hold.release()
+    assertSame(at)
+  } finally {
+    mapping.unmap()
+    fs.closeSync(fd)
+  }
 })
 
 test('a burst beyond the queue of the kernel makes it look at everything', async t => {
