@@ -1,15 +1,16 @@
 import type { Command } from 'commander'
 import { InvalidArgumentError } from 'commander'
 import { addCommand, type CommandContext, type CommonOptions } from './command.ts'
-import { Board } from './demo/board.ts'
+import { Display } from './demo/display.ts'
 import { type DemoReport, runDemo } from './demo/run.ts'
 import { Output, styled } from './output.ts'
 
 const help = `
-Two applications, each in its own process, write a SQLite database and a log of pack files at full
-speed, in a scratch directory (a gigabyte or two at most). hotspare follows both, is killed with SIGKILL, and
-started again. Clones of the copies, made when it was killed and while it runs, are opened with the real engine and
-proved. Exit status 0 when everything held, 1 when something did not.
+Three applications, each in its own process, write into a scratch directory (a gigabyte at most): a
+bank (a SQLite database, and uploads that its rows name), a log of pack files, and a message board.
+hotspare follows them, is killed with SIGKILL, and started again. Clones of the copies, made when it was
+killed and while it runs, are opened with the real engine and proved. The board is mirrored in
+maintenance windows of milliseconds. Exit status 0 when everything held, 1 when something did not.
 
 Examples:
   hotspare demo
@@ -26,19 +27,19 @@ export function registerDemo(program: Command, context: CommandContext): void {
     .option('--seconds <number>', 'how long it takes, about', seconds, 20)
     .action(async (options: Options) => {
       const output = new Output(options)
-      let board: Board | undefined
+      let display: Display | undefined
       const report = await runDemo({
         seconds: options.seconds,
         keep: options.keep ?? false,
         signal: context.signal,
         onStores: stores => {
-          if (!output.json && !options.quiet) board = new Board(stores)
+          if (!output.json && !options.quiet) display = new Display(stores)
         },
         onStep: text => {
-          board?.say(text)
+          display?.say(text)
           output.object({ event: 'step', text })
         },
-      }).finally(() => board?.close())
+      }).finally(() => display?.close())
       output.object(report)
       conclude(report, output)
       context.done(report.ok ? 0 : 1)

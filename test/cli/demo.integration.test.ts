@@ -43,6 +43,9 @@ test('the demo proves what it says, ends with status 0, and leaves nothing behin
     /Started again/,
     /Cloned while/,
     /not one error/,
+    /the copy of the board was that of its last window/,
+    /all [\d,]+ uploads that its rows name were in the copy/,
+    /board was held for \d+ ms, \d+ ms; each time logs and pages agreed in its copy, at last on all [\d,]+ posts/,
     /equal their live/,
   ]) {
     assert.match(said, proof)
@@ -56,11 +59,17 @@ test('the demo leaves its stores there with --keep, copies and clones included',
   assert.equal(exit, 0, stderr)
   const [directory] = await fs.readdir(root)
   assert.ok(directory)
-  assert.deepEqual((await fs.readdir(join(root, directory))).sort(), ['clones', 'copy', 'live'])
+  assert.deepEqual((await fs.readdir(join(root, directory))).sort(), [
+    'clones',
+    'copy',
+    'live',
+    'maintenance',
+  ])
 })
 
 for (const [who, script] of [
   ['an application', 'bank-writer'],
+  ['the board', 'board-writer'],
   ['a follower', 'follow'],
 ] as const) {
   test(`the demo ends with status 1, and says why, when ${who} dies that should not`, async () => {

@@ -20,10 +20,16 @@ export class Child {
   readonly #waiting = new Set<() => void>()
 
   /** `script` without its ending, from this folder. `onLine` gets each object. */
-  constructor(script: string, args: readonly string[], onLine: (line: Record<string, unknown>) => void) {
+  constructor(
+    script: string,
+    args: readonly string[],
+    onLine: (line: Record<string, unknown>) => void,
+    environment: Readonly<Record<string, string>> = {},
+  ) {
     const path = fileURLToPath(new URL(script + extension, import.meta.url))
     const options = ['--disable-warning=ExperimentalWarning', path, ...args]
-    this.#process = spawn(process.execPath, options, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const env = { ...process.env, ...environment }
+    this.#process = spawn(process.execPath, options, { stdio: ['ignore', 'pipe', 'pipe'], env })
     let stderr = ''
     this.#process.stderr?.on('data', data => {
       stderr = (stderr + data).slice(-4_096)
@@ -46,6 +52,11 @@ export class Child {
 
   get exited(): Exit | undefined {
     return this.#exited
+  }
+
+  /** Resolves when it has ended by itself or otherwise. */
+  get exit(): Promise<Exit> {
+    return this.#exit
   }
 
   kill(signal: NodeJS.Signals): void {

@@ -2,9 +2,20 @@ import type { FollowEvent } from '../../daemon/events.ts'
 import { Child, describeExit, type Exit } from './child.ts'
 import type { WriterReport } from './writer-loop.ts'
 
+export interface StorePlan {
+  readonly label: string
+  /** What its application counts. */
+  readonly unit: string
+  readonly source: string
+  readonly target: string
+  /** The application: a script of this folder without its ending, and its arguments. */
+  readonly writer: readonly [script: string, ...args: string[]]
+}
+
 /** One store of the demo: its application, its follower, and what both have said. */
 export class FollowedStore {
   readonly label: string
+  readonly unit: string
   readonly source: string
   readonly target: string
   readonly #writer: Child
@@ -17,11 +28,13 @@ export class FollowedStore {
   #before = { bytes: 0, transactions: 0 }
   #lagMs: number | undefined
 
-  constructor(label: string, writer: string, source: string, target: string, writerPath: string) {
+  constructor({ label, unit, source, target, writer }: StorePlan) {
     this.label = label
+    this.unit = unit
     this.source = source
     this.target = target
-    this.#writer = new Child(writer, [writerPath], line => {
+    const [script, ...args] = writer
+    this.#writer = new Child(script, args, line => {
       const report = line as unknown as WriterReport
       this.#committed = report.committed
       this.#writerDone = report.done
@@ -42,6 +55,21 @@ export class FollowedStore {
 
   async writing(signal: AbortSignal): Promise<void> {
     await this.#writer.until(() => this.#committed > 0, 'it wrote anything', signal)
+  }
+
+  /** Does something that needs the application: when that ends, `work` is aborted, and it is said. */
+  async whileWriting<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const gone = new AbortController()
+    void this.#writer.exit.then(() => gone.abort())
+    try {
+      return await work(AbortSignal.any([signal, gone.signal]))
+    } catch (error) {
+      const { exited } = this.#writer
+      if (exited === undefined || signal.aborted) throw error
+      throw new Error(`the application of the ${this.label} failed (${describeExit(exited)})`, {
+        cause: error,
+      })
+    }
   }
 
   /** Starts a follower, and resolves when it says 'live'. */

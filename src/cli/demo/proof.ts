@@ -40,7 +40,7 @@ export async function proveClone(
 }
 
 /** That the copy passes its driver's own check, and equals the live store. */
-export async function proveEqual({ store }: DemoStore, signal: AbortSignal): Promise<void> {
+export async function proveEqual(store: FollowedStore, signal: AbortSignal): Promise<void> {
   const report = await check({ target: store.target, against: store.source, signal })
   if (report.valid) return
   const wrong = report.findings.filter(finding => !finding.ok).map(finding => finding.what)

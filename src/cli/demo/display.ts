@@ -6,7 +6,7 @@ const redrawMs = 200
 const plainLineMs = 2_000
 
 /** The figures of all stores, live: drawn in place on a terminal, else a line every two seconds. */
-export class Board {
+export class Display {
   readonly #stores: readonly FollowedStore[]
   readonly #startedMs = performance.now()
   readonly #terminal = process.stdout.isTTY === true
@@ -56,5 +56,5 @@ function describe(store: FollowedStore): string {
     : following
       ? 'making the copy'
       : 'no follower'
-  return `${store.label.padEnd(10)} ${formatCount(committed, 'transaction').padEnd(22)} copy: ${copy}`
+  return `${store.label.padEnd(10)} ${formatCount(committed, store.unit).padEnd(22)} copy: ${copy}`
 }
