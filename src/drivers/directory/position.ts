@@ -5,7 +5,7 @@ import { type Position, position } from '../../stream/entry.ts'
 export interface DirectoryPosition {
   /** Counts the commits that the index has seen. */
   readonly pass: number
-  /** The random name of the source's index, whose state after this commit tells what the copy has. */
+  /** The random name of the source's index, whose state after this commit tells what the copy has; another one after a restart. */
   readonly index: string
   /** The end of a pass: all that was found is in the copy. */
   readonly complete: boolean

@@ -71,6 +71,7 @@ export interface DirectoryHold extends Hold {
 }
 
 interface Held {
+  /** By the clock that the times of files are from. */
   readonly sinceMs: number
   readonly changed: Set<string>
 }
@@ -96,6 +97,8 @@ class TreeSource implements DirectorySource {
   /** What the copy has at `#at`, when the last read came to its end. */
   #index: TreeIndex | undefined
   #at: DirectoryPosition | undefined
+  /** Names the index in the commits that follow; anew after each loading, so that no two states have the same name. */
+  #name = randomUUID() as string
   #held: Held | undefined
   #reading = false
   #walkMs = 0
@@ -135,7 +138,7 @@ class TreeSource implements DirectorySource {
       whole = what === 'all'
       ended = yield* this.#pass(from, what, startedMs, options.signal)
     } catch (error) {
-      if (options.signal.aborted && isAbort(error)) return
+      if (options.signal.aborted && (isAbort(error) || error === options.signal.reason)) return
       throw this.#described(error)
     } finally {
       this.#reading = false
@@ -165,7 +168,7 @@ class TreeSource implements DirectorySource {
 
   async hold(): Promise<DirectoryHold> {
     if (this.#held !== undefined) throw new Error('held already')
-    const held: Held = { sinceMs: this.#options.clock.nowMs(), changed: new Set() }
+    const held: Held = { sinceMs: Date.now(), changed: new Set() }
     this.#held = held
     this.#watcher.hints?.startRecording()
     return {
@@ -203,6 +206,7 @@ class TreeSource implements DirectorySource {
         return true
       }
       this.#index = this.#store.load(position)
+      this.#name = randomUUID()
       if (this.#index !== undefined) {
         this.#at = position
         return false
@@ -216,7 +220,7 @@ class TreeSource implements DirectorySource {
       )
     }
     this.#index = inventory === undefined ? new TreeIndex() : await indexOfInventory(inventory)
-    this.#at = { index: randomUUID(), pass: 0, complete: false, held: false }
+    this.#at = { index: this.#name, pass: 0, complete: false, held: false }
     this.#store.clear()
     return false
   }
@@ -376,7 +380,8 @@ class TreeSource implements DirectorySource {
     kind: 'unfinished' | 'complete' | 'held',
   ): Commit {
     const before = this.#at as DirectoryPosition
-    const at = { ...before, pass: before.pass + 1, complete: kind !== 'unfinished', held: kind === 'held' }
+    const complete = kind !== 'unfinished'
+    const at = { index: this.#name, pass: before.pass + 1, complete, held: kind === 'held' }
     this.#at = at
     this.#save(round, unsaved)
     const { store } = this.#options
