@@ -6,6 +6,9 @@ import type { ReadBackData, ReadBackReply, ReadBackRequest, ReadBackResult } fro
 /** The sources run as they are, and as what they are compiled to. */
 const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
 
+/** Of the thread: nothing it makes lives longer than a member. */
+const youngMiBMax = 16
+
 export interface FrameToCheck {
   readonly offset: number
   readonly length: number
@@ -25,6 +28,7 @@ export class ReadBack {
   constructor(data: ReadBackData) {
     this.#worker = new Worker(new URL(`./read-back-thread.${extension}`, import.meta.url), {
       workerData: data,
+      resourceLimits: { maxYoungGenerationSizeMb: youngMiBMax },
     })
     this.#worker.on('message', (reply: ReadBackReply) => this.#take(reply))
     this.#worker.on('error', error => this.#fail(error))

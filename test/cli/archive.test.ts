@@ -162,6 +162,33 @@ test('what cannot be meant is refused before anything is done', async () => {
   assert.deepEqual(fs.readdirSync(join(root, 'out')), ['directory.tar'])
 })
 
+test('a directory that was never read in a window is archived with a notice, and refused with --consistent', async () => {
+  const live = join(root, 'live')
+  for (let n = 0; n < 100; n++) fs.writeFileSync(join(live, `file ${n}`), `content ${n}`)
+  fs.writeFileSync(join(live, 'large'), Buffer.alloc(3_000_000, 'large '))
+  fs.linkSync(join(live, 'large'), join(live, 'link'))
+  fs.chownSync(join(live, 'file 7'), process.getuid?.() ?? 0, process.getgid?.() ?? 0)
+  fs.utimesSync(join(live, 'file 8'), 0, -1.5)
+  const target = join(root, 'copy')
+  assert.equal((await hotspare('follow', live, target, '--once', '--driver', 'directory')).exit, 0)
+  const file = join(root, 'out/a.tar.zst')
+  const made = await hotspare('archive', target, file)
+  assert.equal(made.exit, 0, made.stderr)
+  assert.match(made.stderr, /never read inside a maintenance window.*\(not-consistent\)/)
+  assert.match(made.stdout, /not proved consistent/)
+  assert.equal((await object('archive', '--verify', file, target)).valid, true)
+  const out = join(root, 'extracted')
+  fs.mkdirSync(out)
+  spawnSync('tar', ['-xpf', file, '-C', out])
+  const compared = spawnSync('rsync', ['-aHXn', '--delete', '-i', '--checksum', `${live}/`, `${out}/`], {
+    encoding: 'utf8',
+  })
+  if (compared.error === undefined) assert.equal(compared.stdout, '')
+  const refused = join(root, 'out/b.tar.zst')
+  assertError(await hotspare('archive', target, refused, '--consistent'), 'target-incomplete')
+  assert.deepEqual(fs.readdirSync(join(root, 'out')), ['a.tar.zst'])
+})
+
 test('a reader of the output who goes away ends it quietly', async () => {
   const target = await sqliteCopy()
   const { stdout, stderr } = spawnSync(
