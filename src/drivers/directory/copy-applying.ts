@@ -32,6 +32,8 @@ export interface ApplyOptions {
   readonly attributes: AttributeSetter
   /** Somebody reads the copy: what goes is kept for it. */
   readonly kept: KeptFiles | undefined
+  /** A crash came between: what was touched before it is not known. */
+  readonly again: boolean
 }
 
 /**
@@ -64,9 +66,11 @@ class Applying {
   readonly #stage: CopyStage
   readonly #attributes: AttributeSetter
   readonly #kept: KeptFiles | undefined
+  readonly #again: boolean
   readonly #stat = new StatBuffer()
 
-  constructor({ state, files, stage, attributes, kept }: ApplyOptions) {
+  constructor({ state, files, stage, attributes, kept, again }: ApplyOptions) {
+    this.#again = again
     this.#state = state
     this.#files = files
     this.#stage = stage
@@ -88,7 +92,7 @@ class Applying {
       if (!this.#files.exists(first, this.#stat)) throw lost(first)
       file.node.mark(this.#stat)
     }
-    this.#finishDirectories(entries, status.phase !== 'live')
+    this.#finishDirectories(entries, status.phase !== 'live' || (this.#again && this.#files.loosens))
     this.#record(entries, firsts)
   }
 
@@ -265,7 +269,7 @@ class Applying {
 
   #finishDirectories(entries: readonly (readonly [string, PendingEntry])[], all: boolean): void {
     const { view } = this.#state
-    const touched = new Set<string>(this.#files.loosened)
+    let touched = new Set<string>(this.#files.loosened)
     for (const [path, entry] of entries) {
       touched.add(parentOf(path))
       if (entry.kind === 'node' && entry.node.kind === 'directory') touched.add(path)
@@ -273,17 +277,17 @@ class Applying {
       if (entry.kind === 'file' && entry.file.home !== '') touched.add(parentOf(entry.file.home))
     }
     if (all) for (const path of this.#state.record.directories) touched.add(path)
-    const deepestFirst = [...touched].sort(
-      (a, b) => b.split('/').length - a.split('/').length || (a < b ? 1 : -1),
-    )
-    for (const path of deepestFirst) {
-      if (path === '') continue
-      const node = view.find(path)?.node
-      if (node?.kind === 'directory') this.#finishDirectory(path, node)
+    // to reach one may take permissions on those above it, which come later, or once more
+    while (touched.size > 0) {
+      this.#files.loosened.clear()
+      const deepestFirst = [...touched].sort((a, b) => depth(b) - depth(a) || (a < b ? 1 : -1))
+      for (const path of deepestFirst) {
+        const node = view.find(path)?.node
+        if (node?.kind === 'directory') this.#finishDirectory(path, node)
+        this.#files.loosened.delete(path)
+      }
+      touched = new Set(this.#files.loosened)
     }
-    const root = view.find('')?.node
-    if (root?.kind === 'directory' && touched.has('')) this.#finishDirectory('', root)
-    this.#files.loosened.clear()
   }
 
   #finishDirectory(path: string, node: DirectoryNode): void {
@@ -311,6 +315,11 @@ class Applying {
     }
     pending.clear()
   }
+}
+
+/** Of the root 0. */
+function depth(path: string): number {
+  return path === '' ? 0 : path.split('/').length
 }
 
 function lost(path: string): HotspareError {

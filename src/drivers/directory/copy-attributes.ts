@@ -41,7 +41,8 @@ export class AttributeSetter {
     const { calls } = files
     const changesOwner = stat.uid !== node.uid || stat.gid !== node.gid
     if (changesOwner) this.#owner(files, path, node, calls.tryChangeOwner(fd, node.uid, node.gid))
-    const changesAcl = xattrs && this.#xattrs(files, fd, path, node.xattrs)
+    const changesAcl =
+      xattrs && this.#xattrs(files, fd, path, node.xattrs, stat, mode => calls.tryChangeMode(fd, mode))
     const strippable = changesOwner && (node.mode & 0o6000) !== 0
     if (stat.mode !== node.mode || changesAcl || strippable) {
       const result = calls.tryChangeMode(fd, node.mode)
@@ -62,7 +63,11 @@ export class AttributeSetter {
     const changesOwner = stat.uid !== node.uid || stat.gid !== node.gid
     if (changesOwner)
       this.#owner(files, path, node, calls.tryChangeOwnerAt(directory, name, node.uid, node.gid))
-    const changesAcl = xattrs && this.#xattrs(files, xattrPlace(directory, name), path, node.xattrs)
+    const changesAcl =
+      xattrs &&
+      this.#xattrs(files, xattrPlace(directory, name), path, node.xattrs, stat, mode =>
+        node.kind === 'symlink' ? 0 : calls.tryChangeModeAt(directory, name, mode),
+      )
     const strippable = changesOwner && (node.mode & 0o6000) !== 0
     if (node.kind !== 'symlink' && (stat.mode !== node.mode || changesAcl || strippable))
       files.must('fchmodat', path, (at, last) => calls.tryChangeModeAt(at, last, node.mode))
@@ -85,10 +90,23 @@ export class AttributeSetter {
   }
 
   /** True when the mode has to be set again. */
-  #xattrs(files: CopyFiles, place: XattrPlace, path: string, wanted: Xattrs): boolean {
+  #xattrs(
+    files: CopyFiles,
+    place: XattrPlace,
+    path: string,
+    wanted: Xattrs,
+    stat: OwnerAndMode,
+    changeMode: (mode: number) => number,
+  ): boolean {
     const { calls } = files
-    const present = calls.readXattrs(place) ?? {}
     let changesAcl = false
+    if (files.loosens && (stat.mode & 0o600) !== 0o600) {
+      // also its owner needs permission for them
+      const result = changeMode(stat.mode | 0o600)
+      if (result < 0) files.fail('fchmod', result, path)
+      changesAcl = true
+    }
+    const present = calls.readXattrs(place) ?? {}
     for (const name of Object.keys(present)) {
       if (wanted.has(name) || name === 'security.selinux') continue
       this.#xattr(files, path, name, calls.tryRemoveXattr(place, name))

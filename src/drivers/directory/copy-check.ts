@@ -22,7 +22,6 @@ import {
 import { joinPath, nameOf, parentOf } from './copy-paths.ts'
 import type { CheckDone, ReadWork } from './copy-read-protocol.ts'
 import type { RecordedCopy } from './copy-recorded.ts'
-import { listNames } from './copy-stage.ts'
 import { readLink } from './copy-verifying.ts'
 
 const differencesShown = 20
@@ -147,7 +146,7 @@ class TreeComparison {
 
   #directory(path: string): void {
     const children = this.#copy.state.record.children(path) ?? new Map<string, CopyNode>()
-    const names = new Set(listNames(this.#files.calls, this.#files.directory(path)))
+    const names = new Set(this.#files.list(path))
     for (const name of names)
       if (!children.has(name))
         this.#found.add(joinPath(path, name), 'is not in the record: somebody put it there')

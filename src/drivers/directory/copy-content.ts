@@ -127,9 +127,8 @@ export class PendingReader {
 }
 
 function openHome(files: CopyFiles, path: string): number {
-  const fd = files.tryOpen(path, openFlag.readWrite)
+  const fd = files.tryOpen(path, openFlag.read)
   const isOther = [ENOENT, ENOTDIR, EISDIR, ELOOP].some(number => fd === -(number as number))
   if (isOther) throw changedCopy(path, 'is not the file that it was')
-  // one that may not be written may still be read
-  return fd >= 0 ? fd : files.open(path, openFlag.read)
+  return fd >= 0 ? fd : files.fail('openat', fd, path)
 }

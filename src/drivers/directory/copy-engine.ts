@@ -14,11 +14,12 @@ import type { CopyCalls } from './copy-calls.ts'
 import type { CopyFiles } from './copy-files.ts'
 import { KeptFiles } from './copy-kept.ts'
 import type { CopyLog } from './copy-log.ts'
+import { listNames } from './copy-names.ts'
 import { digestBytes } from './copy-node.ts'
 import { openCopyFiles, publishFirst } from './copy-opening.ts'
 import { pendingSection } from './copy-pending.ts'
 import { SectionWriter } from './copy-record.ts'
-import { type CopyStage, listNames } from './copy-stage.ts'
+import type { CopyStage } from './copy-stage.ts'
 import { type CopyState, type CopyStatus, toCopyCommit } from './copy-state.ts'
 import { verifyBeforeApplying } from './copy-verifying.ts'
 import { CopyWriter } from './copy-writer.ts'
@@ -155,7 +156,8 @@ export class CopyEngine {
 
   #show(readers: boolean): void {
     const { status, pending, record } = this.#state
-    if (!status.applying) {
+    const again = status.applying
+    if (!again) {
       // nobody else is at work in a first copy
       if (status.phase === 'live') verifyBeforeApplying(this.#state, this.#files)
       planEvacuations(this.#state, this.#stage)
@@ -171,6 +173,7 @@ export class CopyEngine {
       files: this.#files,
       stage: this.#stage,
       attributes: this.#attributes,
+      again,
       kept: readers ? new KeptFiles(this.#keptDirectory()) : undefined,
     })
     this.#calls.syncFileSystem(this.#sidecar)

@@ -5,10 +5,12 @@
  * Whoever is not root cannot change what is in a directory without the owner's permissions: they are given to it
  * (`loosened`), and whoever applies changes sets its mode again at the end.
  */
+import { isSystemError } from '../../os/errors.ts'
 import { StatBuffer } from '../../os/stat-buffer.ts'
 import { cName, EACCES, ENOENT, ENOTDIR, openFlag, systemError } from '../../os/tree-calls.ts'
 import { displayPath } from '../../stream/entry.ts'
 import type { CopyCalls } from './copy-calls.ts'
+import { listNames } from './copy-names.ts'
 import { isAtOrBelow, nameOf, parentOf } from './copy-paths.ts'
 
 const openDirectoriesMax = 128
@@ -22,13 +24,14 @@ export class CopyFiles {
   #lastPath: string | undefined
   #lastFd = -1
   readonly #stat = new StatBuffer()
-  readonly #loosens: boolean
+  /** We are not root, and may change modes to get on. */
+  readonly loosens: boolean
 
   /** The descriptor of the root belongs to this from now on. */
   constructor(calls: CopyCalls, root: number, loosens = process.geteuid?.() !== 0) {
     this.calls = calls
     this.root = root
-    this.#loosens = loosens
+    this.loosens = loosens
   }
 
   /** A descriptor that is this object's own, for calls relative to it. */
@@ -90,7 +93,8 @@ export class CopyFiles {
 
   /** False when there is nothing of that name. */
   exists(path: string, into: StatBuffer): boolean {
-    const result = this.stat(path, into)
+    let result = this.stat(path, into)
+    if (result === -(EACCES as number) && this.#loosen(parentOf(path))) result = this.stat(path, into)
     if (result === 0) return true
     if (result === -(ENOENT as number) || result === -(ENOTDIR as number)) return false
     return this.fail('statx', result, path)
@@ -105,11 +109,21 @@ export class CopyFiles {
     return fd < 0 ? this.fail('openat', fd, path) : fd
   }
 
+  /** The names in a directory. */
+  list(path: string): string[] {
+    try {
+      return listNames(this.calls, this.directory(path))
+    } catch (error) {
+      if (!isSystemError(error, 'EACCES') || !this.#loosen(path)) throw error
+      return listNames(this.calls, this.directory(path))
+    }
+  }
+
   /** To change its bytes, whatever its mode says. */
   openForWriting(path: string): number {
     const fd = this.tryOpen(path, openFlag.readWrite)
     if (fd >= 0) return fd
-    if (fd !== -(EACCES as number) || !this.#loosens) return this.fail('openat', fd, path)
+    if (fd !== -(EACCES as number) || !this.loosens) return this.fail('openat', fd, path)
     if (!this.exists(path, this.#stat)) return this.fail('openat', fd, path)
     const mode = this.#stat.mode | 0o600
     this.must('fchmodat', path, (directory, name) => this.calls.tryChangeModeAt(directory, name, mode))
@@ -142,7 +156,7 @@ export class CopyFiles {
 
   /** Gives the owner all permissions on a directory and on those above it; false when that changed nothing. */
   #loosen(path: string): boolean {
-    if (!this.#loosens) return false
+    if (!this.loosens) return false
     let loosened = false
     const parts = path === '' ? [] : path.split('/')
     for (let depth = 0; depth <= parts.length; depth++) {

@@ -21,10 +21,11 @@ import { cName, EEXIST, ENOENT, openFlag, systemError } from '../../os/tree-call
 import type { CopyCalls } from './copy-calls.ts'
 import { CopyFiles } from './copy-files.ts'
 import { CopyLog, loadLog } from './copy-log.ts'
+import { listNames } from './copy-names.ts'
 import { DirectoryNode } from './copy-node.ts'
 import { joinPath, nameOf } from './copy-paths.ts'
 import { removeTree } from './copy-removing.ts'
-import { CopyStage, listNames } from './copy-stage.ts'
+import { CopyStage } from './copy-stage.ts'
 import { CopyState } from './copy-state.ts'
 import { takeOver } from './copy-takeover.ts'
 
@@ -182,7 +183,7 @@ function tidyFirst(files: CopyFiles, state: CopyState): void {
   for (const directory of state.record.directories) {
     const children = state.record.children(directory)
     if (children === undefined) continue
-    const names = new Set(listNames(files.calls, files.directory(directory)))
+    const names = new Set(files.list(directory))
     for (const name of names) if (!children.has(name)) removeTree(files, joinPath(directory, name))
     for (const [name, node] of children) {
       if (!names.has(name)) throw missingFirst()

@@ -54,17 +54,23 @@ export interface SentError {
   readonly isHotspare: boolean
   readonly details: Record<string, unknown>
   readonly stack: string | undefined
+  /** What the system said of which call. */
+  readonly cause: string | undefined
 }
 
 export function sendError(error: unknown): SentError {
   const { message, stack, code } = error as NodeJS.ErrnoException
   const isHotspare = error instanceof HotspareError
+  const cause = isHotspare && error.cause instanceof Error ? error.cause.message : undefined
   const details = isHotspare ? { ...error.details } : {}
-  return { message: message ?? String(error), code, isHotspare, details, stack }
+  return { message: message ?? String(error), code, isHotspare, details, stack, cause }
 }
 
-export function receiveError({ message, code, isHotspare, details, stack }: SentError): Error {
-  if (isHotspare) return new HotspareError(code as ErrorCode, message, { details })
+export function receiveError({ message, code, isHotspare, details, stack, cause }: SentError): Error {
+  if (isHotspare) {
+    const told = cause === undefined ? {} : { cause: new Error(cause) }
+    return new HotspareError(code as ErrorCode, message, { details, ...told })
+  }
   const error = Object.assign(new Error(message), code === undefined ? {} : { code })
   if (stack !== undefined) error.stack = stack
   return error

@@ -3,7 +3,6 @@ import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
 import { ENOENT } from '../../os/tree-calls.ts'
 import type { CopyFiles } from './copy-files.ts'
 import { joinPath } from './copy-paths.ts'
-import { listNames } from './copy-stage.ts'
 
 /** Removing what is not there is no error. `keep` is called for each plain file before its name goes. */
 export function removeTree(
@@ -14,7 +13,7 @@ export function removeTree(
   const stat = new StatBuffer()
   if (!files.exists(path, stat)) return
   if (stat.kind === fileKind.directory) {
-    const names = listNames(files.calls, files.directory(path))
+    const names = files.list(path)
     for (const name of names) removeTree(files, joinPath(path, name), keep)
     files.forget(path)
     unlessMissing(

@@ -1,7 +1,8 @@
 /** Numbered files in the sidecar: content that has no name in the copy yet. */
 import type { StatBuffer } from '../../os/stat-buffer.ts'
-import { cName, DirectoryReader, EEXIST, ENOENT, openFlag, systemError } from '../../os/tree-calls.ts'
+import { cName, EACCES, EEXIST, ENOENT, openFlag, systemError } from '../../os/tree-calls.ts'
 import type { CopyCalls } from './copy-calls.ts'
+import { listNames } from './copy-names.ts'
 
 export class CopyStage {
   readonly directory: number
@@ -20,7 +21,14 @@ export class CopyStage {
   }
 
   open(stage: number, flags: number): number {
-    return this.#calls.openAt(this.directory, stageName(stage), flags)
+    const name = stageName(stage)
+    const fd = this.#calls.tryOpenAt(this.directory, name, flags)
+    if (fd >= 0) return fd
+    const isForWriting = (flags & (openFlag.write | openFlag.readWrite)) !== 0
+    if (fd !== -(EACCES as number) || !isForWriting) throw systemError('openat', -fd, `stage/${stage}`)
+    // it has its metadata already; whoever writes to it sets them again
+    this.#calls.tryChangeModeAt(this.directory, name, 0o600)
+    return this.#calls.openAt(this.directory, name, flags)
   }
 
   /** Makes the file; what a crash left under its number is removed. */
@@ -66,19 +74,4 @@ export class CopyStage {
 
 export function stageName(stage: number): Buffer {
   return cName(String(stage))
-}
-
-/** The names in a directory whose descriptor may have been read before. */
-export function listNames(calls: CopyCalls, directory: number): string[] {
-  const fd = calls.openAt(directory, cName('.'), openFlag.read | openFlag.directory)
-  try {
-    const reader = new DirectoryReader()
-    reader.start(fd)
-    const names: string[] = []
-    while (reader.step())
-      names.push(reader.buffer.toString('latin1', reader.nameStart, reader.nameStart + reader.nameLength))
-    return names
-  } finally {
-    calls.closeFd(fd)
-  }
 }

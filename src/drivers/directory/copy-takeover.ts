@@ -17,7 +17,6 @@ import {
 } from './copy-node.ts'
 import { joinPath, nameOf, parentOf } from './copy-paths.ts'
 import type { CopyRecord } from './copy-record.ts'
-import { listNames } from './copy-stage.ts'
 import { readLink } from './copy-verifying.ts'
 
 export function takeOver(files: CopyFiles, record: CopyRecord): void {
@@ -29,7 +28,7 @@ export function takeOver(files: CopyFiles, record: CopyRecord): void {
   const linked = new Map<string, { node: FileNode; path: string }>()
   const pending = ['']
   for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
-    for (const name of listNames(files.calls, files.directory(directory)).sort()) {
+    for (const name of files.list(directory).sort()) {
       const path = joinPath(directory, name)
       if (!files.exists(path, stat)) continue
       const inode = `${stat.inodeHigh}-${stat.inodeLow}`

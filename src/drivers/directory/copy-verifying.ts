@@ -12,7 +12,6 @@ import { changedCopy } from './copy-changed.ts'
 import type { CopyFiles } from './copy-files.ts'
 import { blockBytes, type CopyNode, type FileNode, secondsOf } from './copy-node.ts'
 import { joinPath, parentOf } from './copy-paths.ts'
-import { listNames } from './copy-stage.ts'
 import type { CopyState } from './copy-state.ts'
 
 export function verifyBeforeApplying(state: CopyState, files: CopyFiles): void {
@@ -83,7 +82,7 @@ class Verifying {
   checkTree(path: string): void {
     this.checkDirectory(path)
     const children = this.#state.record.children(path) ?? new Map<string, CopyNode>()
-    for (const name of listNames(this.#files.calls, this.#files.directory(path)))
+    for (const name of this.#files.list(path))
       if (!children.has(name)) throw changedCopy(joinPath(path, name), 'was put there by somebody else')
     for (const [name, node] of children) this.checkNode(joinPath(path, name), node)
   }

@@ -241,6 +241,26 @@ before(async () => {
 })
 after(() => disk?.end())
 
+/** For a process that is not root. */
+const nobody = 65534
+
+for (const readOnly of [1, 2, 3]) {
+  test(`who is not root keeps all but owners, also in directories that may not be written (HOTSPARE_SEED=${readOnly})`, {
+    skip,
+  }, () => {
+    spawnSync('chown', ['-R', `${nobody}:${nobody}`, place.root])
+    const made = spawnSync(process.execPath, [copier, place.target, String(readOnly), '40'], {
+      uid: nobody,
+      gid: nobody,
+      encoding: 'utf8',
+      env: { ...process.env, SCRIPT_SHOWS: join(place.root, 'shows.json') },
+    })
+    assert.equal(made.status, 0, made.stderr)
+    const shows = JSON.parse(fs.readFileSync(join(place.root, 'shows.json'), 'utf8'))
+    assertShows(place.target, new Map<string, string>(shows))
+  })
+}
+
 test('a disk that fills is said with its code, shows nothing torn, and when there is space it goes on', {
   skip,
 }, async () => {

@@ -7,6 +7,9 @@ const store = storeName('tree')
 const names = ['a', 'b', 'c', 'a.b', 'ö', 'd\xff', 'long'.repeat(60)].map(name =>
   Buffer.from(name, 'utf8').length === name.length ? name : Buffer.from(name, 'utf8').toString('latin1'),
 )
+const allModes = [0o644, 0o600, 0o755, 0o444, 0o4755, 0o000, 0o2770, 0o1777]
+/** What somebody who is not root could have read at a source. */
+const readableModes = [0o644, 0o600, 0o755, 0o444, 0o4755, 0o555, 0o500, 0o1777]
 const mebibyte = 1024 * 1024
 
 /** Gives changes one after another, each of which the model has taken already. */
@@ -125,7 +128,7 @@ function attributes(random: Random, path: EntryPath): Change {
     type: 'attributes',
     store,
     path,
-    mode: random.pick([0o644, 0o600, 0o755, 0o444, 0o4755, 0o000, 0o2770, 0o1777]),
+    mode: random.pick(process.getuid?.() === 0 ? allModes : readableModes),
     uid: random.pick([0, 0, 1000]),
     gid: random.pick([0, 0, 100]),
     mtimeNs: time(random),
