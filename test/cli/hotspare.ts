@@ -28,8 +28,10 @@ export class Run {
   #stderr = ''
   #wake: (() => void)[] = []
   #over = false
+  readonly #waitMsMax: number
 
-  constructor(command: string, args: readonly string[]) {
+  constructor(command: string, args: readonly string[], waitMs = waitMsMax) {
+    this.#waitMsMax = waitMs
     this.process = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     this.process.stdout?.on('data', data => {
       this.#stdout += data
@@ -56,14 +58,14 @@ export class Run {
 
   /** The first line that fits, now or later. */
   async line(fits: (line: Line) => boolean, what: string): Promise<Line> {
-    const deadline = performance.now() + waitMsMax
+    const deadline = performance.now() + this.#waitMsMax
     for (;;) {
       const found = this.lines.find(fits)
       if (found !== undefined) return found
       const said = `${this.#stdout}${this.#stderr}`
       assert.equal(this.#over, false, `ended before ${what}:\n${said}`)
       const left = deadline - performance.now()
-      assert.ok(left > 0, `no ${what} within ${waitMsMax} ms:\n${said}`)
+      assert.ok(left > 0, `no ${what} within ${this.#waitMsMax} ms:\n${said}`)
       await new Promise<void>(resolve => {
         const timer = setTimeout(resolve, left)
         this.#wake.push(() => {
@@ -82,7 +84,7 @@ export class Run {
   /** With a signal: sends it first. */
   async end(signal?: NodeJS.Signals): Promise<Ended> {
     if (signal !== undefined) this.process.kill(signal)
-    const timer = setTimeout(() => this.process.kill('SIGKILL'), waitMsMax)
+    const timer = setTimeout(() => this.process.kill('SIGKILL'), this.#waitMsMax)
     const ended = await this.#ended
     clearTimeout(timer)
     assert.notEqual(

@@ -30,7 +30,7 @@ const move = database.prepare('UPDATE accounts SET balance = balance + ? WHERE i
 const order = database.prepare('INSERT INTO orders VALUES (?, ?, ?, ?, ?)')
 const commit = database.prepare('COMMIT')
 
-await writeUntilTold(number => {
+await writeUntilTold(15, number => {
   const payer = (number * 7_919) % accounts
   const payee = (payer + 1 + (number % (accounts - 1))) % accounts
   const amount = 1 + (number % 100)

@@ -25,7 +25,7 @@ function nextPack(): void {
   if (pack > packsKept) rmSync(`${directory}/${packName(pack - packsKept)}`)
 }
 
-await writeUntilTold(number => {
+await writeUntilTold(40, number => {
   const record = frameRecord(number, 100 + ((number * 31) % 800))
   if (size + record.length > packBytes) nextPack()
   writeSync(fd, record)

@@ -1,8 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const sliceMs = 10
-/** Three applications and their followers share a small machine, and what was written has to be read again for the proofs. */
-const restMs = 15
 const reportMs = 100
 
 export interface WriterReport {
@@ -11,8 +9,12 @@ export interface WriterReport {
   readonly done: boolean
 }
 
-/** Calls `write` with 1, 2, 3 ... in bursts, as fast as it goes, until SIGTERM; tells on stdout how far it is. */
-export async function writeUntilTold(write: (number: number) => void): Promise<void> {
+/**
+ * Calls `write` with 1, 2, 3 ... as fast as it goes in bursts of 10 ms, with `restMs` between them, until SIGTERM; tells
+ * on stdout how far it is. Three applications and their followers share a small machine, and what was written has to be
+ * read again for the proofs.
+ */
+export async function writeUntilTold(restMs: number, write: (number: number) => void): Promise<void> {
   let stopping = false
   process.on('SIGTERM', () => {
     stopping = true
