@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { killStarted, object, start } from './cli/hotspare.ts'
 import { installWiki, recipeFor, WikiServer, wikiInstalled } from './dokuwiki/wiki.ts'
 import { WikiEditors } from './dokuwiki/wiki-editors.ts'
 import { judgeWiki } from './dokuwiki/wiki-judge.ts'
@@ -32,6 +33,7 @@ beforeEach(() => {
   recipe = recipeFor(join(root, 'gate'))
 })
 afterEach(async () => {
+  killStarted()
   await editors?.stop()
   editors = undefined
   for (const server of servers.splice(0)) await server.stop()
@@ -104,4 +106,62 @@ test('a wiki copied while it is edited is torn; at the gate of the recipe it is 
   assert.deepEqual(judgeWiki(join(site, 'data')).tears, [])
   assertNoSaveLost(join(site, 'data'), Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
   assert.deepEqual(servers[0]?.faults, [])
+})
+
+/** Mirrors the whole installation at its gate, and proves the mirror. Gives where a clone of it stands. */
+async function mirrorAndProve(target: string, name: string): Promise<string> {
+  const { enter, verify, leave } = recipe
+  const commands = ['--enter', enter, '--verify', verify, '--leave', leave]
+  const beganMs = performance.now()
+  const run = start('mirror', site, target, ...commands, '--json')
+  const { exit, stderr } = await run.end()
+  const endedMs = performance.now()
+  assert.equal(exit, 0, stderr)
+  const result = run.lines.at(-1) as { changedCount: number; heldMs: number; entered: boolean } | undefined
+  assert.equal(result?.entered, true)
+  assert.equal(result.changedCount, 0)
+  const clone = join(root, name)
+  await object('clone', target, clone)
+  assert.deepEqual(judgeWiki(join(clone, 'data')).tears, [])
+  assertNoSaveLost(join(clone, 'data'), beganMs, endedMs)
+  return clone
+}
+
+test('mirrored at its gate while it is edited, a wiki is whole in every mirror, no save is lost or refused, and a server of the mirror shows the newest pages', {
+  skip,
+  timeout: 180_000,
+}, async t => {
+  installWiki(site, join(root, 'gate'))
+  const live = await serve(site)
+  editors = new WikiEditors(live, editorsAtOnce)
+  const target = join(root, 'mirror')
+  await savesMore(200)
+  for (let window = 1; window <= 2; window++) {
+    await mirrorAndProve(target, `alone-${window}`)
+    await savesMore(50)
+  }
+  const follower = start('follow', site, target, '--json')
+  await follower.event('live')
+  for (let window = 1; window <= 3; window++) {
+    await mirrorAndProve(target, `followed-${window}`)
+    await savesMore(50)
+  }
+  t.diagnostic(`the longest save took ${editors.longestMs.toFixed(0)} ms`)
+  await editors.stop()
+  const clone = await mirrorAndProve(target, 'last')
+  assert.equal((await follower.end('SIGTERM')).exit, 0)
+  assert.deepEqual(editors.refused, [])
+  assert.deepEqual(judgeWiki(join(site, 'data')).tears, [])
+
+  const mirrored = await serve(clone)
+  const newest = new Map(editors.saves.map(({ page, text }) => [page, text]))
+  for (const [page, text] of [...newest].filter(([, text]) => text !== '').slice(-20)) {
+    assert.equal(await mirrored.page(page), text)
+  }
+  const [page = ''] = [...newest].find(([, text]) => text !== '') ?? []
+  assert.equal(await mirrored.save(page, 'edited in the mirror'), true)
+  assert.equal(await mirrored.page(page), 'edited in the mirror')
+  assert.notEqual(await live.page(page), 'edited in the mirror')
+  assert.deepEqual(judgeWiki(join(clone, 'data')).tears, [])
+  for (const server of servers) assert.deepEqual(server.faults, [])
 })
