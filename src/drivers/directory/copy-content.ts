@@ -1,6 +1,7 @@
 /** The bytes of files that are pending: read through their pieces; and the digests of what was changed. */
 import { blake3 } from '@napi-rs/blake-hash'
-import { EISDIR, ELOOP, ENOENT, ENOTDIR, openFlag } from '../../os/tree-calls.ts'
+import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
+import { ELOOP, ENOENT, ENOTDIR, ENXIO, openFlag } from '../../os/tree-calls.ts'
 import type { CopyCalls } from './copy-calls.ts'
 import { changedCopy } from './copy-changed.ts'
 import type { CopyFiles } from './copy-files.ts'
@@ -111,6 +112,12 @@ export class PendingReader {
     }
   }
 
+  /** Of the content that the file begins with, pieces or not; what is missing is zeros. */
+  readBase(offset: number, into: Buffer): void {
+    into.fill(0)
+    this.#calls.readAt(this.#fd(this.#file.stage), into, offset)
+  }
+
   #fd(stage: number): number {
     let fd = this.#open.get(stage)
     if (fd === undefined) {
@@ -127,8 +134,13 @@ export class PendingReader {
 }
 
 function openHome(files: CopyFiles, path: string): number {
-  const fd = files.tryOpen(path, openFlag.read)
-  const isOther = [ENOENT, ENOTDIR, EISDIR, ELOOP].some(number => fd === -(number as number))
+  const fd = files.tryOpen(path, openFlag.read | openFlag.nonBlocking)
+  const isOther = [ENOENT, ENOTDIR, ELOOP, ENXIO].some(number => fd === -(number as number))
   if (isOther) throw changedCopy(path, 'is not the file that it was')
-  return fd >= 0 ? fd : files.fail('openat', fd, path)
+  if (fd < 0) files.fail('openat', fd, path)
+  const stat = new StatBuffer()
+  files.calls.statFd(fd, stat)
+  if (stat.kind === fileKind.file) return fd
+  files.calls.closeFd(fd)
+  throw changedCopy(path, 'is no file any more')
 }

@@ -6,6 +6,7 @@
  * changed as long as the transaction lasts that made it (its epoch), and appended to later; any other change of it is
  * laid beside it. So a crash leaves bytes and names beyond the last commit, and nothing that differs from it.
  */
+import { blake3 } from '@napi-rs/blake-hash'
 import { HotspareError, unreachable } from '../../os/errors.ts'
 import { StatBuffer } from '../../os/stat-buffer.ts'
 import { cName, EEXIST, ENOENT, openFlag } from '../../os/tree-calls.ts'
@@ -19,6 +20,7 @@ import {
   type WriteChange,
 } from '../../stream/entry.ts'
 import type { AttributeSetter } from './copy-attributes.ts'
+import { changedCopy } from './copy-changed.ts'
 import { asBuffer, PendingReader, resizeDigests, settleDigests, writtenDigests } from './copy-content.ts'
 import type { CopyFiles } from './copy-files.ts'
 import {
@@ -765,12 +767,28 @@ export class CopyWriter {
     if (node.stale !== undefined) {
       const reader = new PendingReader(this.#files, this.#stage, file)
       try {
+        this.#proveBase(file, node.stale, reader)
         settleDigests(node, (offset, into) => reader.read(offset, into))
       } finally {
         reader.close()
       }
     }
     if (file.stage !== 0 && this.#stage.stat(file.stage, this.#stat)) node.mark(this.#stat)
+  }
+
+  /** Bytes of the copy that stay in a block of which some change are those that were recorded, or the new digest would call a fault right. */
+  #proveBase(file: PendingFile, stale: ReadonlySet<number>, reader: PendingReader): void {
+    const base = file.stage === 0 ? this.#state.record.find(file.home) : undefined
+    if (base?.kind !== 'file') return
+    const buffer = Buffer.allocUnsafe(Math.min(blockBytes, base.size))
+    for (const block of stale) {
+      const offset = block * blockBytes
+      const bytes = buffer.subarray(0, Math.min(blockBytes, base.size - offset))
+      if (block >= base.blocks || offset >= file.valid) continue
+      reader.readBase(offset, bytes)
+      if (!blake3(bytes).equals(base.digest(block)))
+        throw changedCopy(file.home, `has other bytes from offset ${offset}`)
+    }
   }
 
   /** Pieces that are spread over many staged files, most of them out of date, go to a new one. */

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
+import { setXattr } from '../../os/attributes.ts'
 import { systemClock } from '../../os/clock.ts'
 import { HotspareError } from '../../os/errors.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
@@ -363,4 +364,49 @@ test('check names what differs: bytes, metadata, missing and additional names; a
   assert.match(said, /'d\/a' differs from what was copied/)
   assert.match(said, /'b' has mode 0600/)
   assert.match(said, /'x' is not in the record/)
+})
+
+test('a wrong byte beside a change within one block is named, and not taken for right', async () => {
+  const replica = await openReplica()
+  await send(replica, ...file('a', 'one two three'), commit(1, 'complete'))
+  const path = join(place.target, 'a')
+  const { atime, mtime } = fs.statSync(path)
+  fs.writeFileSync(path, 'ONE two three')
+  fs.utimesSync(path, atime, mtime)
+  await assert.rejects(
+    send(replica, write('a', 'TWO', 4), attributes('a'), commit(2, 'part')),
+    codeOf('target-changed'),
+  )
+})
+
+test('nothing in a copy inherits the access lists or the group of the directory that it lies in', async t => {
+  // version 2; user::rwx, user:1000:rwx, group::rwx, mask::rwx, other::---, in struct posix_acl_xattr_entry
+  const acl = Buffer.from(
+    '0200000001000700ffffffff02000700e803000004000700ffffffff10000700ffffffff20000000ffffffff',
+    'hex',
+  )
+  try {
+    setXattr(place.root, 'system.posix_acl_default', acl)
+    setXattr(place.sidecar, 'system.posix_acl_default', acl)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EOPNOTSUPP') throw error
+    t.skip('this file system has no ACLs')
+    return
+  }
+  fs.chmodSync(place.sidecar, 0o2700)
+  const model = new CopyModel()
+  const replica = await openReplica()
+  const passes = [
+    [directory('d'), ...file('d/a', 'one'), attributes('d', 0o755), attributes('', 0o755)],
+    [...replaced('d/a', 'two'), directory('e'), ...file('e/b', 'b'), attributes('e', 0o700), attributes('d')],
+    // with one of its own, which what is made in it later has not either
+    [{ ...attributes('e', 0o770), xattrs: { 'system.posix_acl_default': acl } } as Change],
+    [directory('e/f'), ...file('e/f/c', 'c'), attributes('e/f', 0o700), attributes('e', 0o770)],
+  ]
+  for (const [n, changes] of passes.entries()) {
+    for (const change of changes) model.apply(change)
+    await send(replica, ...changes, commit(n + 1, 'complete'))
+    assertShows(place.target, model.describe())
+  }
+  assert.equal((await check()).valid, true)
 })
