@@ -29,6 +29,7 @@ export class ScanPool {
   readonly #root: string
   #next = 1
   #ready = 0
+  #warm = false
   #closed = false
 
   /** `root` is for messages. */
@@ -69,6 +70,14 @@ export class ScanPool {
     return this.#ask(request) as Promise<BlocksAnswer>
   }
 
+  /** All threads load what reading needs, soon: nobody waits for it. */
+  warm(): void {
+    if (this.#warm) return
+    this.#warm = true
+    // a thread that cannot will tell so when it is asked to read
+    for (const thread of this.#threads) this.#askThread(thread, { kind: 'warm' }).catch(() => undefined)
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     await Promise.all(this.#threads.map(thread => thread.worker.terminate()))
@@ -76,6 +85,10 @@ export class ScanPool {
 
   #ask(request: ScanRequest): Promise<ScanAnswer> {
     const thread = this.#threads.reduce((least, one) => (one.waiting.size < least.waiting.size ? one : least))
+    return this.#askThread(thread, request)
+  }
+
+  #askThread(thread: Thread, request: ScanRequest): Promise<ScanAnswer> {
     const id = this.#next++
     return new Promise((resolve, reject) => {
       // only work under way keeps the process alive

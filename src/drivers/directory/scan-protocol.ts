@@ -110,8 +110,17 @@ export interface BlocksAnswer {
   readonly segments: Float64Array
 }
 
-export type ScanRequest = LookRequest | ReadRequest | BlocksRequest
-export type ScanAnswer = LookAnswer | ReadAnswer | BlocksAnswer
+/** Load what reading needs, so that the first read does not wait for it. */
+export interface WarmRequest {
+  readonly kind: 'warm'
+}
+
+export interface WarmAnswer {
+  readonly warm: true
+}
+
+export type ScanRequest = LookRequest | ReadRequest | BlocksRequest | WarmRequest
+export type ScanAnswer = LookAnswer | ReadAnswer | BlocksAnswer | WarmAnswer
 
 /** A failure as it goes between threads. */
 export interface ScanFailure {

@@ -1,8 +1,9 @@
 /** A scanning thread: answers one request after another. */
 import { parentPort } from 'node:worker_threads'
+import { unreachable } from '../../os/errors.ts'
 import { asFailure } from './path-error.ts'
 import { look } from './scan-look.ts'
-import type { BlocksRequest, ReadRequest, ScanAnswer, ScanMessage, ScanReply } from './scan-protocol.ts'
+import type { LookRequest, ScanAnswer, ScanMessage, ScanReply, ScanRequest } from './scan-protocol.ts'
 
 type Reading = typeof import('./scan-read.ts')
 
@@ -24,6 +25,17 @@ async function loadReading(): Promise<Reading> {
   return reading
 }
 
-function read(request: ReadRequest | BlocksRequest, { readBlocks, readEntries }: Reading): ScanAnswer {
-  return request.kind === 'read' ? readEntries(request) : readBlocks(request)
+type ReadingRequest = Exclude<ScanRequest, LookRequest>
+
+function read(request: ReadingRequest, { readBlocks, readEntries }: Reading): ScanAnswer {
+  switch (request.kind) {
+    case 'read':
+      return readEntries(request)
+    case 'blocks':
+      return readBlocks(request)
+    case 'warm':
+      return { warm: true }
+    default:
+      return unreachable(request)
+  }
 }

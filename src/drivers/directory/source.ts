@@ -153,10 +153,12 @@ class TreeSource implements DirectorySource {
   }
 
   wait(signal: AbortSignal): Promise<void> {
+    this.#pool.warm()
     return this.#watcher.wait(signal)
   }
 
   watch(): void {
+    this.#pool.warm()
     this.#watcher.start()
     this.#watcher.lost()
   }
