@@ -5,8 +5,10 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import * as zlib from 'node:zlib'
+import { unreachable } from '../os/errors.ts'
 import type { Storage, StorageFile } from '../os/storage.ts'
 import { type ArchiveFormat, formatOfBytes } from './compression.ts'
+import { ZstdFrames } from './zstd-frames.ts'
 
 const readBytes = 1024 * 1024
 /** zstd's window may be as large as its own command takes without being told otherwise: 128 MiB. */
@@ -58,24 +60,61 @@ export class ArchiveInput {
 
   /** The tar archive, in pieces that the caller may change. Once. */
   async *chunks(): AsyncGenerator<Buffer> {
-    if (this.format === 'tar') {
-      yield* this.#read()
-      return
+    switch (this.format) {
+      case 'tar':
+        yield* this.#read()
+        return
+      case 'tar.gz':
+        yield* this.#decode(zlib.createGunzip({ chunkSize: readBytes }), this.#read(), 0, this.fileBytes)
+        return
+      case 'tar.zst':
+        yield* this.#frames()
+        return
+      default:
+        unreachable(this.format)
     }
-    const decoder = decoderOf(this.format)
+  }
+
+  async *#frames(): AsyncGenerator<Buffer> {
+    const frames = new ZstdFrames(this.#read())
+    const params = { [zlib.constants.ZSTD_d_windowLogMax]: zstdWindowLogMax }
+    for (;;) {
+      const frame = await frames.next()
+      if (frame === 'end') return
+      if (frame === 'other') {
+        this.#fault = this.#follows(frames.offset)
+        return
+      }
+      const decoder = zlib.createZstdDecompress({ chunkSize: readBytes, params })
+      yield* this.#decode(decoder, frame.pieces(), frame.offset)
+      if (this.#fault !== undefined) return
+    }
+  }
+
+  /** Of what begins at `offset`, and has so many bytes, when that is known before. */
+  async *#decode(
+    decoder: zlib.Gunzip | zlib.ZstdDecompress,
+    source: AsyncGenerator<Buffer>,
+    offset: number,
+    length?: number,
+  ): AsyncGenerator<Buffer> {
     // a failure of either reaches who reads the decoder
-    const fed = pipeline(Readable.from(this.#read(), { objectMode: false }), decoder).catch(() => {})
+    const fed = pipeline(Readable.from(source, { objectMode: false }), decoder).catch(() => {})
     try {
       yield* decoder as AsyncIterable<Buffer>
-      if (decoder.bytesWritten < this.fileBytes)
-        this.#fault = `something that is not compressed data follows byte ${decoder.bytesWritten} of ${this.fileBytes}`
+      if (length !== undefined && decoder.bytesWritten < length)
+        this.#fault = this.#follows(offset + decoder.bytesWritten)
     } catch (error) {
       if (!isDecoderError(error)) throw error
-      this.#fault = `it cannot be decompressed from about byte ${decoder.bytesWritten} of ${this.fileBytes} on (${(error as Error).message})`
+      this.#fault = `it cannot be decompressed from about byte ${offset + decoder.bytesWritten} of ${this.fileBytes} on (${(error as Error).message})`
     } finally {
       decoder.destroy()
       await fed
     }
+  }
+
+  #follows(offset: number): string {
+    return `something that is not compressed data follows byte ${offset} of ${this.fileBytes}`
   }
 
   async *#read(): AsyncGenerator<Buffer> {
@@ -94,12 +133,6 @@ export class ArchiveInput {
   close(): Promise<void> {
     return this.#file.close()
   }
-}
-
-function decoderOf(format: 'tar.gz' | 'tar.zst'): zlib.Gunzip | zlib.ZstdDecompress {
-  if (format === 'tar.gz') return zlib.createGunzip({ chunkSize: readBytes })
-  const params = { [zlib.constants.ZSTD_d_windowLogMax]: zstdWindowLogMax }
-  return zlib.createZstdDecompress({ chunkSize: readBytes, params })
 }
 
 function isDecoderError(error: unknown): boolean {

@@ -14,8 +14,8 @@ export const archiveFormats: readonly ArchiveFormat[] = ['tar', 'tar.gz', 'tar.z
 
 /** Of the archive, uncompressed, in a frame; the last has less. */
 export const frameBytes = 1024 * 1024
-/** Room for what does not compress, so that one piece of memory does. */
-const roomBytes = frameBytes + 64 * 1024
+/** Of memory for what comes out, at a time: most frames fit, and what is made outside the heap drives collections. */
+const roomBytes = 384 * 1024
 
 export const levels: Readonly<
   Record<ArchiveFormat, { readonly min: number; readonly max: number; readonly usual: number }>
@@ -68,7 +68,7 @@ export function encodeFrame(format: ArchiveFormat, level: number, data: Buffer):
 
 /** Of one whole frame; throws when its bytes are damaged or give more than a frame has. */
 export function decodeFrame(format: ArchiveFormat, bytes: Buffer): Buffer {
-  const options = { chunkSize: roomBytes, maxOutputLength: frameBytes }
+  const options = { chunkSize: frameBytes, maxOutputLength: frameBytes }
   switch (format) {
     case 'tar':
       return bytes

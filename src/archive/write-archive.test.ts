@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -239,4 +240,18 @@ test('frames are each whole: what is behind a damaged one can be saved', async (
     onProgress() {},
   })
   assert.ok(valid)
+})
+
+test('large archives of what does not compress, and of what does, are verified frame by frame', async () => {
+  const large = join(root, 'large-tree')
+  fs.mkdirSync(large)
+  fs.writeFileSync(join(large, 'noise'), randomBytes(24_000_000))
+  fs.writeFileSync(join(large, 'same'), Buffer.alloc(24_000_000, 'same '))
+  for (const format of archiveFormats) {
+    await writeArchiveFile(nodeStorage, file, options(format, new WalkedSnapshot(large)))
+    const reading = { signal: new AbortController().signal, onProgress() {} }
+    const found = await examineArchive(nodeStorage, file, reading, new WalkedSnapshot(large))
+    assert.ok(found.valid, `${format}: ${JSON.stringify(found.findings)}`)
+    assert.equal(found.bytes, 48_000_000)
+  }
 })
