@@ -23,6 +23,7 @@ import { joinPath, nameOf, parentOf } from './copy-paths.ts'
 import type { CheckDone, ReadWork } from './copy-read-protocol.ts'
 import type { RecordedCopy } from './copy-recorded.ts'
 import { readLink } from './copy-verifying.ts'
+import { isCopied } from './pass-plan.ts'
 
 const differencesShown = 20
 
@@ -147,9 +148,14 @@ class TreeComparison {
   #directory(path: string): void {
     const children = this.#copy.state.record.children(path) ?? new Map<string, CopyNode>()
     const names = new Set(this.#files.list(path))
-    for (const name of names)
-      if (!children.has(name))
-        this.#found.add(joinPath(path, name), 'is not in the record: somebody put it there')
+    for (const name of names) {
+      if (children.has(name)) continue
+      const at = joinPath(path, name)
+      // a source may have special files, which are named when it is read, and not copied
+      const isSource = this.#files !== this.#copy.files
+      if (isSource && this.#files.exists(at, this.#stat) && !isCopied(this.#stat.kind)) continue
+      this.#found.add(at, 'is not in the record: somebody put it there')
+    }
     for (const [name, node] of children) {
       const at = joinPath(path, name)
       if (!names.has(name) || !this.#files.exists(at, this.#stat)) this.#found.add(at, 'is gone')

@@ -6,10 +6,9 @@
  * changed as long as the transaction lasts that made it (its epoch), and appended to later; any other change of it is
  * laid beside it. So a crash leaves bytes and names beyond the last commit, and nothing that differs from it.
  */
-import { blake3 } from '@napi-rs/blake-hash'
 import { HotspareError, unreachable } from '../../os/errors.ts'
 import { StatBuffer } from '../../os/stat-buffer.ts'
-import { cName, EEXIST, ENOENT, openFlag } from '../../os/tree-calls.ts'
+import { cName, EEXIST, openFlag } from '../../os/tree-calls.ts'
 import {
   type AttributesChange,
   type Change,
@@ -20,8 +19,7 @@ import {
   type WriteChange,
 } from '../../stream/entry.ts'
 import type { AttributeSetter } from './copy-attributes.ts'
-import { changedCopy } from './copy-changed.ts'
-import { asBuffer, PendingReader, resizeDigests, settleDigests, writtenDigests } from './copy-content.ts'
+import { asBuffer, resizeDigests, writtenDigests } from './copy-content.ts'
 import type { CopyFiles } from './copy-files.ts'
 import {
   blockBytes,
@@ -30,18 +28,16 @@ import {
   FileNode,
   type Metadata,
   SymlinkNode,
-  secondsOf,
   toXattrs,
 } from './copy-node.ts'
 import { isAtOrBelow, joinPath, nameOf, parentOf } from './copy-paths.ts'
 import { gone, type PendingFile } from './copy-pending.ts'
 import type { SectionWriter } from './copy-record.ts'
 import { removeTree } from './copy-removing.ts'
+import { CopySettling, discardStages } from './copy-settling.ts'
 import type { CopyStage } from './copy-stage.ts'
 import type { CopyState } from './copy-state.ts'
 
-/** More files of pieces than this for one file are gathered into one. */
-const patchStagesMax = 8
 const umask = process.umask()
 const euid = process.geteuid?.() ?? 0
 const egid = process.getegid?.() ?? 0
@@ -58,6 +54,7 @@ export class CopyWriter {
   readonly #files: CopyFiles
   readonly #stage: CopyStage
   readonly #attributes: AttributeSetter
+  readonly #settling: CopySettling
   #epoch = 1
   /** A small file of which the metadata may come next, so that it is made once and right. */
   #held: HeldFile | undefined
@@ -74,6 +71,7 @@ export class CopyWriter {
     this.#files = files
     this.#stage = stage
     this.#attributes = attributes
+    this.#settling = new CopySettling(state, files, stage, attributes)
   }
 
   apply(change: Change): void {
@@ -132,9 +130,9 @@ export class CopyWriter {
     for (const path of [...this.#versions.keys()]) this.#replaced(path)
     this.#closeFile()
     const { record, pending } = this.#state
-    for (const [node, path] of this.#placed) this.#settlePlaced(node, path)
+    for (const [node, path] of this.#placed) this.#settling.placed(node, path)
     this.#placed.clear()
-    for (const file of pending.changedFiles) this.#settlePending(file)
+    for (const file of pending.changedFiles) this.#settling.pending(file, this.#epoch)
     record.writeChanges(sections)
     pending.writeChanges(sections)
     this.#epoch++
@@ -218,7 +216,7 @@ export class CopyWriter {
     const names = [...(record.namesOf(node) ?? [path])].filter(
       name => pending.get(name) === undefined && !view.hides(parentOf(name)),
     )
-    this.#settlePlaced(node, path)
+    this.#settling.placed(node, path)
     const file = pending.newFile(node.clone())
     file.home = path
     file.baseSize = node.size
@@ -301,7 +299,7 @@ export class CopyWriter {
     }
     file.overlay(offset, data.length, file.patchStage)
     writtenDigests(node, offset, data)
-    this.#discarded(file, before)
+    discardStages(this.#state.pending, file, before)
   }
 
   #isStagedInPlace(file: PendingFile, offset: number): boolean {
@@ -319,12 +317,6 @@ export class CopyWriter {
         ? this.#stage.create(file.stage, 0o600)
         : this.#stage.open(file.stage, openFlag.readWrite),
     )
-  }
-
-  #discarded(file: PendingFile, before: ReadonlySet<number>): void {
-    const after = file.stages
-    for (const stage of before)
-      if (!after.has(stage) && stage !== file.patchStage) this.#state.pending.garbage.add(stage)
   }
 
   #truncate({ path, size }: TruncateChange): void {
@@ -377,7 +369,7 @@ export class CopyWriter {
       const before = file.stages
       file.overlay(size, node.size - size, 0)
       file.valid = Math.min(file.valid, size)
-      this.#discarded(file, before)
+      discardStages(this.#state.pending, file, before)
     }
     resizeDigests(node, size)
   }
@@ -737,86 +729,6 @@ export class CopyWriter {
       for (const name of children) this.#move(joinPath(path, name), joinPath(to, name))
     } else pending.set(to, { kind: 'node', node: moved })
   }
-
-  // ---- the end of a transaction
-
-  #settlePlaced(node: FileNode, path: string): void {
-    if (node.stale !== undefined) {
-      const fd = this.#files.open(path, openFlag.read)
-      try {
-        settleDigests(node, (offset, into) => void this.#files.calls.readAt(fd, into, offset))
-      } finally {
-        this.#files.calls.closeFd(fd)
-      }
-    }
-    if (!node.marked) {
-      if (!this.#files.exists(path, this.#stat)) this.#files.fail('statx', -(ENOENT as number), path)
-      if (node.timed && !isAsAsked(node, this.#stat)) {
-        // content that came later changed what had been set
-        this.#attributes.setNamed(this.#files, path, node, this.#stat, false)
-        this.#files.exists(path, this.#stat)
-      }
-      node.mark(this.#stat)
-    }
-    node.committedSize = node.size
-  }
-
-  #settlePending(file: PendingFile): void {
-    const { node } = file
-    if (file.stages.size > patchStagesMax) this.#gather(file)
-    if (node.stale !== undefined) {
-      const reader = new PendingReader(this.#files, this.#stage, file)
-      try {
-        this.#proveBase(file, node.stale, reader)
-        settleDigests(node, (offset, into) => reader.read(offset, into))
-      } finally {
-        reader.close()
-      }
-    }
-    if (file.stage !== 0 && this.#stage.stat(file.stage, this.#stat)) node.mark(this.#stat)
-  }
-
-  /** Bytes of the copy that stay in a block of which some change are those that were recorded, or the new digest would call a fault right. */
-  #proveBase(file: PendingFile, stale: ReadonlySet<number>, reader: PendingReader): void {
-    const base = file.stage === 0 ? this.#state.record.find(file.home) : undefined
-    if (base?.kind !== 'file') return
-    const buffer = Buffer.allocUnsafe(Math.min(blockBytes, base.size))
-    for (const block of stale) {
-      const offset = block * blockBytes
-      const bytes = buffer.subarray(0, Math.min(blockBytes, base.size - offset))
-      if (block >= base.blocks || offset >= file.valid) continue
-      reader.readBase(offset, bytes)
-      if (!blake3(bytes).equals(base.digest(block)))
-        throw changedCopy(file.home, `has other bytes from offset ${offset}`)
-    }
-  }
-
-  /** Pieces that are spread over many staged files, most of them out of date, go to a new one. */
-  #gather(file: PendingFile): void {
-    const { calls } = this.#files
-    const stage = this.#stage.nextNumber
-    const fd = this.#stage.create(stage, 0o600)
-    const reader = new PendingReader(this.#files, this.#stage, file)
-    const before = file.stages
-    try {
-      const buffer = Buffer.allocUnsafe(blockBytes)
-      for (const { offset, length } of file.pieces) {
-        for (let done = 0; done < length; ) {
-          const bytes = buffer.subarray(0, Math.min(buffer.length, length - done))
-          reader.read(offset + done, bytes)
-          calls.writeAt(fd, bytes, offset + done)
-          done += bytes.length
-        }
-      }
-    } finally {
-      reader.close()
-      calls.closeFd(fd)
-    }
-    file.pieces = file.pieces.map(piece => ({ ...piece, stage }))
-    file.patchStage = stage
-    file.patchEpoch = this.#epoch
-    this.#discarded(file, before)
-  }
 }
 
 function newFileNode(): FileNode {
@@ -842,14 +754,6 @@ function takeAttributes(node: Metadata, change: AttributesChange): void {
     const copied = Object.entries(change.xattrs).map(([name, value]) => [name, Buffer.from(asBuffer(value))])
     node.xattrs = toXattrs(Object.fromEntries(copied))
   }
-}
-
-function isAsAsked(node: FileNode, stat: StatBuffer): boolean {
-  return (
-    stat.mode === node.mode &&
-    stat.mtimeNanoseconds === node.mtimeNanoseconds &&
-    secondsOf(stat.mtimeSecondsLow, stat.mtimeSecondsHigh) === node.mtimeSeconds
-  )
 }
 
 function notAFile(path: string): HotspareError {
