@@ -66,9 +66,16 @@ export async function readMeta(storage: Storage, sidecar: string): Promise<Meta 
   }
 }
 
+/**
+ * Needs no space when nothing has changed: what a full disk cut short is tidied up by a start that has to come so far.
+ */
 export async function writeMeta(storage: Storage, sidecar: string, meta: Meta): Promise<void> {
-  const text = `${JSON.stringify({ format: sidecarFormat, ...meta }, undefined, 2)}\n`
-  await writeFileDurably(storage, metaPath(sidecar), Buffer.from(text))
+  const path = metaPath(sidecar)
+  const bytes = Buffer.from(`${JSON.stringify({ format: sidecarFormat, ...meta }, undefined, 2)}\n`)
+  const found = await readSmallFile(storage, path, metaBytesMax)
+  if (found?.equals(bytes) !== true) return writeFileDurably(storage, path, bytes)
+  // who renamed it may have been killed before that was durable
+  await storage.syncDirectory(sidecar)
 }
 
 /** Undefined when it is not as the schema says. */
