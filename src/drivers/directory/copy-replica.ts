@@ -69,6 +69,7 @@ class DirectoryReplica implements Replica {
   #thread: CopyThread | undefined
   #encoder = new BatchEncoder()
   #isScheduled = false
+  #isClosed = false
   /** The end of a pass was written, and may have to be shown by itself. */
   #hasPass = false
   #failed: unknown
@@ -160,7 +161,7 @@ class DirectoryReplica implements Replica {
 
   /** Undefined when more may be written at once. */
   #post(): Promise<void> | undefined {
-    if (this.#encoder.isEmpty) return undefined
+    if (this.#encoder.isEmpty || this.#isClosed) return undefined
     const { batch, recycle } = this.#encoder.finish()
     return this.#started.post({ kind: 'batch', batch }, [batch.entries, batch.copied], recycle)
   }
@@ -192,6 +193,8 @@ class DirectoryReplica implements Replica {
   }
 
   async close(): Promise<void> {
+    // what was not synced is void, and must not start a thread any more
+    this.#isClosed = true
     try {
       await this.#thread?.close()
     } catch (error) {

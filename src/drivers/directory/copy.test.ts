@@ -410,3 +410,15 @@ test('nothing in a copy inherits the access lists or the group of the directory 
   }
   assert.equal((await check()).valid, true)
 })
+
+test('what was not synced is void after a close, also when nothing was written before', async () => {
+  await send(await openReplica(), ...file('a', 'one'), commit(1, 'complete'))
+  await open.pop()?.close()
+  const replica = await openReplica()
+  for (const entry of [...file('b', 'two'), commit(2, 'complete')]) await replica.write(entry)
+  await replica.close()
+  await new Promise(resolve => setImmediate(resolve))
+  const again = await openReplica()
+  assert.equal(JSON.parse((await again.position(store)) as string).pass, 1)
+  assert.deepEqual(fs.readdirSync(place.target), ['a'])
+})
