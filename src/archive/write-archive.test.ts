@@ -205,6 +205,20 @@ test('killed in the middle, the old archive is there, and the next one clears up
   assert.deepEqual(fs.readdirSync(out).sort(), ['archive', 'other'])
 })
 
+test('what another user left in a shared directory is left alone, and is no obstacle', async () => {
+  const theirs = join(out, '.hotspare-archive-1-theirs')
+  fs.writeFileSync(theirs, 'theirs')
+  const storage: Storage = {
+    ...nodeStorage,
+    lock: (path, mode) =>
+      path === theirs
+        ? Promise.reject(Object.assign(new Error('not yours'), { code: 'EACCES' }))
+        : nodeStorage.lock(path, mode),
+  }
+  await writeArchiveFile(storage, file, options('tar'))
+  assert.deepEqual(fs.readdirSync(out).sort(), ['.hotspare-archive-1-theirs', 'archive'])
+})
+
 test('a stream whose reader goes away, or fails, ends the work with its error', async () => {
   const failing = new Writable({
     highWaterMark: 10,

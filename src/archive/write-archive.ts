@@ -13,7 +13,7 @@
  */
 import type { Writable } from 'node:stream'
 import type { Snapshot } from '../drivers/snapshot.ts'
-import { HotspareError } from '../os/errors.ts'
+import { HotspareError, isSystemError } from '../os/errors.ts'
 import { parentDirectory, type Storage } from '../os/storage.ts'
 import { type ArchiveOutput, FileOutput, StreamOutput } from './archive-output.ts'
 import { streamArchive } from './archive-stream.ts'
@@ -79,11 +79,22 @@ const temporaryPrefix = '.hotspare-archive-'
 async function removeAbandoned(storage: Storage, directory: string): Promise<void> {
   for (const name of await storage.list(directory)) {
     if (!name.startsWith(temporaryPrefix)) continue
-    const path = `${directory}/${name}`
-    if ((await storage.stat(path))?.kind !== 'file') continue
-    const lock = await storage.lock(path, 'exclusive')
-    if (lock === undefined) continue
+    try {
+      await removeIfAbandoned(storage, `${directory}/${name}`)
+    } catch (error) {
+      // another user's, in a directory that is shared: it is theirs to clear up, and harms nothing of ours
+      if (!isSystemError(error, 'EACCES', 'EPERM')) throw error
+    }
+  }
+}
+
+async function removeIfAbandoned(storage: Storage, path: string): Promise<void> {
+  if ((await storage.stat(path))?.kind !== 'file') return
+  const lock = await storage.lock(path, 'exclusive')
+  if (lock === undefined) return
+  try {
     await storage.remove(path)
+  } finally {
     await lock.release()
   }
 }
