@@ -252,7 +252,7 @@ function parseLease(bytes: Buffer): Omit<FoundLease, 'lease'> {
 
 async function pathsIn(storage: Storage, directory: string, suffix: string): Promise<string[]> {
   const names = await storage.list(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return []
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return []
     throw error
   })
   return names.filter(name => name.endsWith(suffix)).map(name => `${directory}/${name}`)

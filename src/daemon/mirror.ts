@@ -241,6 +241,8 @@ class Mirror {
           target: place.target,
           mode: application.mode,
           timeoutMs,
+        }).catch((error: unknown) => {
+          throw describeSystemError(error, `Keeping a lease in ${this.#stateDirectory}`)
         })
         return this.#lease
       },

@@ -23,6 +23,6 @@ export async function hasLeases(storage: Storage, state: string): Promise<boolea
     return (await storage.list(leasesDirectory(state))).some(name => name.includes('.json'))
   } catch (error) {
     // whoever looks closer says what is wrong
-    return !isSystemError(error, 'ENOENT')
+    return !isSystemError(error, 'ENOENT', 'ENOTDIR')
   }
 }
