@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,14 +13,14 @@ import { runQuietly, WalkedSnapshot } from './testing/walked-snapshot.ts'
 import { examineArchive } from './verify-archive.ts'
 import { writeArchiveFile } from './write-archive.ts'
 
-const tools = ['tar', 'rsync', 'setfacl', 'bsdtar', 'zstd', 'gzip']
+const tools = ['unshare', 'tar', 'rsync', 'setfacl', 'bsdtar', 'zstd', 'gzip']
 const missing = tools.filter(tool => spawnSync(tool, ['--version']).error !== undefined)
 const isRoot = process.getuid?.() === 0
 const required = process.env.HOTSPARE_REQUIRE_ENGINES === '1'
 const skip =
   required || (missing.length === 0 && isRoot)
     ? false
-    : `needs root, and: apt-get install tar rsync acl libarchive-tools zstd gzip (missing: ${missing.join(' ')})`
+    : `needs root, and: apt-get install util-linux tar rsync acl libarchive-tools zstd gzip (missing: ${missing.join(' ')})`
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
 const quiet = { signal: new AbortController().signal, onProgress() {} }
 let root: string
@@ -224,4 +225,35 @@ test('bsdtar extracts ACLs, attributes and times as well', { skip }, async () =>
   runQuietly('bsdtar', '-xpf', path, '-C', out)
   // it leaves the directory alone into which it extracts
   assert.equal(differences(tree, out, '--omit-dir-times'), '')
+})
+
+test('a disk that is full keeps the archive of yesterday, and nothing of the new one', { skip }, async () => {
+  const tree = join(root, 'too-large')
+  fs.mkdirSync(tree)
+  fs.writeFileSync(join(tree, 'noise'), randomBytes(6_000_000))
+  const disk = join(root, 'disk')
+  fs.mkdirSync(disk)
+  const program = join(import.meta.dirname, 'testing/slow-archiver.ts')
+  // in a mount namespace of its own, that ends with the shell
+  const script = `mount -t tmpfs -o size=2m none "$1" && echo yesterday > "$1/a.tar" && "$2" "$3" "$4" "$1/a.tar" whole; echo "status $?"; ls -A "$1"; cat "$1/a.tar"; "$2" "$3" "$5" "$1/a.tar" whole && tar -tf "$1/a.tar"`
+  const small = join(root, 'small-enough')
+  fs.mkdirSync(small)
+  fs.writeFileSync(join(small, 'file'), randomBytes(1_000_000))
+  const args = [
+    '-m',
+    '--propagation',
+    'private',
+    'sh',
+    '-c',
+    script,
+    'sh',
+    disk,
+    process.execPath,
+    program,
+    tree,
+    small,
+  ]
+  const { stdout, stderr } = spawnSync('unshare', args, { encoding: 'utf8', timeout: 60_000 })
+  assert.equal(stdout, 'status 1\na.tar\nyesterday\n./\n./file\n', stderr)
+  assert.match(stderr, /ENOSPC/)
 })

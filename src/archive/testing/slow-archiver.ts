@@ -1,9 +1,9 @@
-/** Archives a tree (first argument) to a file (second), and says when it is in the middle: to be killed there. */
+/** Archives a tree (first argument) to a file (second); unless the third is 'whole', stops in the middle, to be killed there. */
 import { nodeStorage } from '../../os/node-storage.ts'
 import { writeArchiveFile } from '../write-archive.ts'
 import { WalkedSnapshot } from './walked-snapshot.ts'
 
-const [tree, file] = process.argv.slice(2) as [string, string]
+const [tree, file, how] = process.argv.slice(2) as [string, string, string | undefined]
 let said = false
 await writeArchiveFile(nodeStorage, file, {
   snapshot: new WalkedSnapshot(tree),
@@ -12,7 +12,7 @@ await writeArchiveFile(nodeStorage, file, {
   ownName: 'own',
   signal: new AbortController().signal,
   onProgress({ bytes }) {
-    if (said || bytes < 3_000_000) return
+    if (how === 'whole' || said || bytes < 3_000_000) return
     said = true
     process.stdout.write('middle\n')
     // nothing more happens until it is killed
