@@ -25,8 +25,7 @@ export function parsePaxRecords(text: string): [keyword: string, value: string][
     const end = at + Number(digits)
     if (end > text.length || end <= space + 2 || text[end - 1] !== '\n') return undefined
     const equals = text.indexOf('=', space)
-    if (equals <= space + 1 || equals >= end - 1 + 1) return undefined
-    if (equals > end - 2 + 1) return undefined
+    if (equals <= space + 1 || equals >= end) return undefined
     records.push([text.slice(space + 1, equals), text.slice(equals + 1, end - 1)])
     at = end
   }
