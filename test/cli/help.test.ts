@@ -40,7 +40,11 @@ test('an old Node.js is told what it lacks, with the status of the table', async
 
 test('drivers lists what there is, and fails for what none of them knows', async () => {
   const { drivers } = JSON.parse((await hotspare('drivers', '--json')).stdout)
-  assert.deepEqual(drivers.map((driver: { name: string }) => driver.name).sort(), ['directory', 'packs', 'sqlite'])
+  assert.deepEqual(drivers.map((driver: { name: string }) => driver.name).sort(), [
+    'directory',
+    'packs',
+    'sqlite',
+  ])
   assert.equal((await hotspare('drivers', main)).exit, errorCodes['source-unknown'].exit)
   assert.equal((await hotspare('drivers', '/no/such/path')).exit, errorCodes['source-missing'].exit)
 })
