@@ -103,7 +103,7 @@ export function describeSystemError(error: unknown, doing: string): unknown {
   if (system === undefined || !/^E[A-Z0-9]+$/.test(system)) return error
   const code = systemCodes[system] ?? 'io-error'
   const advice: Partial<Record<ErrorCode, string>> = {
-    'disk-full': ' Free some space; following goes on by itself.',
+    'disk-full': ' Free some space.',
     'permission-denied': ' Run as the user who owns it, or change its mode.',
   }
   return new HotspareError(code, `${doing}: ${system}.${advice[code] ?? ''}`, {

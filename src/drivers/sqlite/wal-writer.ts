@@ -392,7 +392,7 @@ const engineCodes: Readonly<Record<number, { code: ErrorCode; advice: string }>>
   [resultCode.busy]: { code: 'target-busy', advice: 'Another process uses it.' },
   [resultCode.locked]: { code: 'target-busy', advice: 'Another process uses it.' },
   [resultCode.protocol]: { code: 'target-busy', advice: 'Another process uses it.' },
-  [resultCode.full]: { code: 'disk-full', advice: 'Free some space; following goes on by itself.' },
+  [resultCode.full]: { code: 'disk-full', advice: 'Free some space.' },
   [resultCode.readonly]: { code: 'permission-denied', advice: 'Run as the user who owns it.' },
   [resultCode.cannotOpen]: {
     code: 'permission-denied',
