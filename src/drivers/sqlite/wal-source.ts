@@ -28,8 +28,8 @@ import { type WalHeader, walHeaderBytes } from './wal-format.ts'
 import { WalTail, type WalWindow } from './wal-tail.ts'
 
 const boundedCommitBytes = 64 * 1024 * 1024
-/** The log's growth after which what is in it is moved into the database file. */
-const checkpointBytes = 4 * 1024 * 1024
+/** The log's growth after which what is in it is moved into the database file: half of an application's own habit. */
+const checkpointBytes = 2 * 1024 * 1024
 /** How often the log's index is looked at again while somebody writes it. */
 const indexTriesMax = 50
 /** Stepping aside is not done more often than this. */
@@ -45,7 +45,7 @@ const tellAfterMs = 10_000
 /** Writers are not held while more than this is read and moved. */
 const pauseBytesMax = 1024 * 1024
 /** So much is kept in memory on the way to a pause: who takes the entries must not hold it up. */
-const aheadBytesMax = 16 * 1024 * 1024
+const aheadBytesMax = 4 * 1024 * 1024
 
 export interface WalSourceOptions extends SourceOptions {
   readonly live: LiveDatabase
@@ -321,7 +321,7 @@ export class WalSource {
       if (tail.place.frame < this.#rotateAtFrame) return
       this.#rotateAtFrame = undefined
       this.#endOlderRead()
-    } else if (this.#settled && tail.bytes - this.#checkpointedBytes >= 4 * checkpointBytes) {
+    } else if (this.#settled && tail.bytes - this.#checkpointedBytes >= 8 * checkpointBytes) {
       this.#noteCheckpoint()
       if (this.#live.isCheckpointing) return
       if (!this.#live.overlaps) this.#live.beginRead()
@@ -439,10 +439,10 @@ export class WalSource {
     this.#noteCheckpoint()
     const bytes = this.#tail?.bytes ?? 0
     const limitBytes = this.#options.walBytesMax
-    const large = bytes >= limitBytes / 4
+    const large = bytes >= limitBytes / 2
     const enough = this.#relieveNow
       ? this.unsettled
-      : this.#uncheckpointedBytes >= (large ? checkpointBytes / 4 : checkpointBytes)
+      : this.#uncheckpointedBytes >= (large ? checkpointBytes / 2 : checkpointBytes)
     if (!enough) return undefined
     this.#relieveNow = false
     if (!large) return yield* this.#moveToFile(seen)
@@ -533,7 +533,8 @@ export class WalSource {
       }
       return false
     }
-    const heldMs = this.#live.pauseWriters(drain, fill < 0.5 ? patienceMs.early : patienceMs.late)
+    const heldMs = this.#live.pauseWriters(drain, fill < 1 ? patienceMs.early : patienceMs.late)
+    if (heldMs !== undefined) this.#settled = true
     this.#tellOfLimit(fill)
     if (heldMs !== undefined && heldMs > 100) {
       this.#options.onNotice({
