@@ -154,7 +154,10 @@ class TreeComparison {
       // a source may have special files, which are named when it is read, and not copied
       const isSource = this.#files !== this.#copy.files
       if (isSource && this.#files.exists(at, this.#stat) && !isCopied(this.#stat.kind)) continue
-      this.#found.add(at, 'is not in the record: somebody put it there')
+      this.#found.add(
+        at,
+        isSource ? 'is in the source, and not in the copy' : 'is not in the record: somebody put it there',
+      )
     }
     for (const [name, node] of children) {
       const at = joinPath(path, name)

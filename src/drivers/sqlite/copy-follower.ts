@@ -20,7 +20,7 @@ import { WalWriter } from './wal-writer.ts'
 /** Transactions are gathered up to this, and one larger than this streams. */
 const groupBytesMax = 4 * 1024 * 1024
 /** What may be received for a group, whose transactions often have the same pages. */
-const groupReceivedBytesMax = 16 * 1024 * 1024
+const groupReceivedBytesMax = 8 * 1024 * 1024
 /** The copy's own log is checkpointed when it has grown to this: small, so that nobody waits long for it. */
 export const logBytesMaxDefault = 4 * 1024 * 1024
 /** How long a checkpoint waits for readers to end before it is tried again later. */

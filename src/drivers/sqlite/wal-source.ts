@@ -45,7 +45,7 @@ const tellAfterMs = 10_000
 /** Writers are not held while more than this is read and moved. */
 const pauseBytesMax = 1024 * 1024
 /** So much is kept in memory on the way to a pause: who takes the entries must not hold it up. */
-const aheadBytesMax = 4 * 1024 * 1024
+const aheadBytesMax = 2 * 1024 * 1024
 
 export interface WalSourceOptions extends SourceOptions {
   readonly live: LiveDatabase
