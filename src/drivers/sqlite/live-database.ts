@@ -267,35 +267,24 @@ export class LiveDatabase {
    * For `patienceMs` it looks for such a moment. `drain` says whether what it found is little enough to be moved at
    * once.
    *
-   * Gives the milliseconds for which writers were held. Undefined when the log was not moved as a whole: a read
-   * transaction is held then too, but there was a moment without, and the caller proves the log's continuity.
+   * Afterwards a read transaction is held, and the caller proves the log's continuity, as there was a moment without.
+   * Gives the milliseconds for which writers were held, or undefined when nothing could be done.
    */
   pauseWriters(drain: () => boolean, patienceMs: number): number | undefined {
     if (this.#othersInProcess()) return undefined
     if (!this.#lockReads(patienceMs)) return undefined
     const startMs = performance.now()
-    let complete = false
     try {
       if (!drain()) return undefined
       this.beginRead()
       this.endOlderReads()
       if (!this.#lockReads(0)) return undefined
-      complete = this.checkpoint().complete
+      // the engine's own locks, taken and let go in a checkpoint, open slots again: others may go on before it has ended
+      this.checkpoint()
+      return performance.now() - startMs
     } finally {
-      if (complete) this.#unlockToNewLog()
-      else this.#unlockReads()
+      this.#unlockReads()
     }
-    return complete ? performance.now() - startMs : undefined
-  }
-
-  /**
-   * All of the log is in the file and nobody is inside a transaction, so a new read takes the first of the locks, under
-   * which the log can be restarted once and not twice: there is no moment without a read of ours.
-   */
-  #unlockToNewLog(): void {
-    this.beginRead()
-    this.endOlderReads()
-    unlockRange((this.#shm as SharedDescriptor).fd, readLocksOffset + 1, readLocksCount - 1)
   }
 
   /** Ends what `lockReads` began; the read transaction under it goes too, and a new one begins. */

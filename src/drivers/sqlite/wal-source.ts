@@ -534,7 +534,6 @@ export class WalSource {
       return false
     }
     const heldMs = this.#live.pauseWriters(drain, fill < 1 ? patienceMs.early : patienceMs.late)
-    if (heldMs !== undefined) this.#settled = true
     this.#tellOfLimit(fill)
     if (heldMs !== undefined && heldMs > 100) {
       this.#options.onNotice({
