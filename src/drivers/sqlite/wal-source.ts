@@ -452,9 +452,11 @@ export class WalSource {
   *#moveToFile(seen?: PageSet): Generator<Entry, number | undefined> {
     this.#movesNext = true
     let pages = yield* this.#rotate(seen)
+    // what is taken from here on lies behind our read, and no checkpoint moves it
+    const bytes = this.#tail?.bytes ?? 0
     pages = (yield* this.#drainWhileCheckpointing(seen)) ?? pages
     const { complete, done } = this.#live.checkpoint()
-    if (done) this.#checkpointedBytes = this.#tail?.bytes ?? 0
+    if (done) this.#checkpointedBytes = complete ? (this.#tail?.bytes ?? 0) : bytes
     if (complete) pages = (yield* this.#rotate(seen)) ?? pages
     return pages
   }
