@@ -2,10 +2,9 @@
  * The thread that reads an archive back while it is written: takes each frame from the file (or as it will be sent),
  * decompresses it, and proves every header and content. It shares no code path with the writing but the formats.
  */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { HotspareError } from '../os/errors.ts'
-import { nodeStorage } from '../os/node-storage.ts'
-import type { StorageFile } from '../os/storage.ts'
 import { decodeFrame, frameBytes } from './compression.ts'
 import type { ReadBackData, ReadBackReply, ReadBackRequest } from './read-back-messages.ts'
 import { TarReader } from './tar-reader.ts'
@@ -20,7 +19,8 @@ const reader = new TarReader({
   onFault: fault => reply({ kind: 'fault', fault }),
 })
 let memory = Buffer.allocUnsafeSlow(frameBytes + 64 * 1024)
-let file: StorageFile | undefined
+/** Read by synchronous calls: a thread that is ended within an asynchronous one takes the process with it. */
+let fd: number | undefined
 let fileBytes = 0
 let work: Promise<void> = Promise.resolve()
 
@@ -60,10 +60,13 @@ async function bytesOf({
 }: Extract<ReadBackRequest, { kind: 'frame' }>): Promise<Buffer> {
   if (bytes !== undefined) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
   if (path === undefined) throw new Error('no file to read back')
-  file ??= await nodeStorage.open(path, 'read')
+  fd ??= openSync(path, 'r')
   if (memory.length < length) memory = Buffer.allocUnsafeSlow(length)
-  const found = await file.read(memory.subarray(0, length), offset)
-  if (found < length) throw damaged(`the file ends at byte ${offset + found}`)
+  for (let found = 0; found < length; ) {
+    const bytesRead = readSync(fd, memory, found, length - found, offset + found)
+    if (bytesRead === 0) throw damaged(`the file ends at byte ${offset + found}`)
+    found += bytesRead
+  }
   return memory.subarray(0, length)
 }
 
@@ -78,8 +81,9 @@ function decode(bytes: Buffer, offset: number): Buffer {
 async function end(expectedBytes: number): Promise<void> {
   reader.end()
   if (fileBytes !== expectedBytes) throw damaged(`${fileBytes} bytes were read back of ${expectedBytes}`)
-  const size = file === undefined ? expectedBytes : (await file.stat()).size
-  await file?.close()
+  const size = fd === undefined ? expectedBytes : fstatSync(fd).size
+  if (fd !== undefined) closeSync(fd)
+  fd = undefined
   if (size !== expectedBytes) throw damaged(`the file has ${size} bytes, not ${expectedBytes}`)
   reply({ kind: 'result', result: { members: reader.members, chain: reader.chain } })
 }
