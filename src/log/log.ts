@@ -1,0 +1,104 @@
+/**
+ * The contract of a log: a durable, numbered, ordered sequence of whole transactions of all stores of a set.
+ *
+ * A primary's log is made by its stores' pumps, a standby's is its primary's, piece by piece the same: numbers, epochs,
+ * bytes and chain. So a prefix of a log is a prefix of each store, and one number is a cut over all of them.
+ */
+import type { Position, StoreName } from '../stream/entry.ts'
+import type { Epoch } from '../stream/epoch.ts'
+import type { Chain, LogPiece } from '../stream/log-piece.ts'
+import type { Sink } from '../stream/sink.ts'
+
+/** The last transaction of a store that a log has had, removed or not. */
+export interface StoreMark {
+  readonly number: number
+  readonly position: Position
+  readonly timeMs: number
+  readonly consistent: boolean
+}
+
+export interface SubscriberState {
+  readonly name: string
+  /** All up to this number is durable there. */
+  readonly acknowledged: number
+  /** What it has not acknowledged is kept for it. False: the log went on without it (`drop`), so it has to compare. */
+  readonly kept: boolean
+}
+
+export interface LogLimits {
+  /** Bytes that may stand in the log before the policy acts. */
+  readonly bytesMax: number
+  /** block: whoever appends waits. drop: the slowest subscriber is no longer kept for. */
+  readonly whenFull: 'block' | 'drop'
+  /** Kept after every subscriber has acknowledged it: by age and by size, the longer of both; 0 and 0: not at all. */
+  readonly keepMs: number
+  readonly keepBytes: number
+}
+
+/** How a log begins anew: nothing before `next` is known of it. */
+export interface LogStart {
+  readonly next: number
+  /** Of all before `next`. */
+  readonly chain: Chain
+}
+
+export interface Log {
+  /** Random, given when a set's first log was made; the same on all its hosts. */
+  readonly stream: string
+  /** The number of the first transaction that is kept; equal to `next` when none is. */
+  readonly first: number
+  /** The number that the next transaction gets. */
+  readonly next: number
+  /** The last number that is durable; `next - 1` when all is. */
+  readonly durable: number
+  readonly bytes: number
+  /** Of the last transaction, and of those that `sink` makes. */
+  readonly epoch: Epoch
+  readonly limits: LogLimits
+  /** Somebody waits for space, since (ms since 1970). */
+  readonly fullSinceMs: number | undefined
+
+  /**
+   * A pump's sink for one store; one at a time a store. Transactions of several stores come side by side, and each
+   * gets its number, as a whole, with its commit. `position` is that of `mark` or of `rebase`.
+   */
+  sink(store: StoreName): Sink
+  mark(store: StoreName): StoreMark | undefined
+  marks(): ReadonlyMap<StoreName, StoreMark>
+  /**
+   * The next transaction of the store will follow on another state than the last one left (its subscribers have
+   * been brought there beside the log). Undefined: on nothing. Durable when it resolves.
+   */
+  rebase(store: StoreName, position: Position | undefined): Promise<void>
+  /** Transactions from here on are of this epoch, which is not older. Durable when it resolves. */
+  beginEpoch(epoch: Epoch): Promise<void>
+
+  /** Takes another log's next piece. `log-gap`: not the next; `epoch-old`; `digest-mismatch`: the chain is another. */
+  receive(piece: LogPiece): Promise<void>
+  /** What was received of a transaction without its end is void. */
+  abandon(): Promise<void>
+
+  /** All that was written or received whole is durable. Concurrent calls share one sync (group commit). */
+  sync(): Promise<void>
+  /** Durable transactions from number `from` on, up to the last one there is; `log-removed` when they are not kept. */
+  read(from: number, signal: AbortSignal): AsyncIterable<LogPiece>
+  /** Resolves when `durable` > `number`, or on abort. */
+  wait(number: number, signal: AbortSignal): Promise<void>
+  /** The chain after transaction `number`; undefined when it is not known (any more). */
+  chainAfter(number: number): Promise<Chain | undefined>
+
+  subscribers(): readonly SubscriberState[]
+  /** Keeps for this subscriber all after `acknowledged`, from now on. Durable. Of a known one: begins again there. */
+  subscribe(name: string, acknowledged: number): Promise<void>
+  unsubscribe(name: string): Promise<void>
+  /** Never moves back. Made durable in time; after a crash less may be known to be acknowledged. */
+  acknowledge(name: string, number: number): void
+  setLimits(limits: LogLimits): void
+
+  /** Drops everything: the log goes on with what is said. Durable. Subscribers are gone. */
+  restart(start: LogStart & { readonly stream?: string; readonly epoch?: Epoch }): Promise<void>
+  /** Takes back all after `number`, writing it first as a file of its own (see export.ts), durably. */
+  cutAfter(number: number, asidePath: string): Promise<{ readonly transactions: number }>
+
+  close(): Promise<void>
+}
