@@ -3,7 +3,7 @@ import type { Position } from '../../stream/entry.ts'
 import type { Backlog } from '../../stream/source.ts'
 import { decodePosition } from './sqlite-position.ts'
 import { frameOffset, walHeaderBytes } from './wal-format.ts'
-import { WalTail } from './wal-tail.ts'
+import { FrameBuffer, WalTail } from './wal-tail.ts'
 
 /**
  * Committed bytes of a database's log behind a position, from the log alone (it carries no locks); undefined when the
@@ -20,12 +20,13 @@ export function walBacklog(databasePath: string, position: Position): Backlog | 
   }
   try {
     const place = { frame: at.frame, checksum: { s1: at.s1, s2: at.s2 } }
-    let tail = WalTail.open(fd, place)
+    const buffer = new FrameBuffer()
+    let tail = WalTail.open(fd, buffer, place)
     if (tail === undefined) return undefined
     let before = frameOffset(at.frame + 1, at.pageBytes)
     if (tail.header.salt1 !== at.salt1 || tail.header.salt2 !== at.salt2 || !tail.holds(place)) {
       if (tail.header.salt1 !== (at.salt1 + 1) >>> 0) return undefined
-      tail = WalTail.open(fd) as WalTail
+      tail = WalTail.open(fd, buffer) as WalTail
       before = walHeaderBytes
     }
     return { bytes: frameOffset(tail.lastCommitFrame() + 1, at.pageBytes) - before }

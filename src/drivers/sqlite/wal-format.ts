@@ -120,9 +120,16 @@ export function frameChecksum(
   header: WalHeader,
   before: WalChecksum,
 ): WalChecksum {
-  const middle = walChecksum(bytes.subarray(at, at + 8), before, header.bigEndian)
-  const data = at + frameHeaderBytes
-  return walChecksum(bytes.subarray(data, data + header.pageBytes), middle, header.bigEndian)
+  const end = at + frameHeaderBytes + header.pageBytes
+  if (header.bigEndian || (bytes.byteOffset + at) % 4 !== 0) {
+    const middle = walChecksumUnaligned(bytes.subarray(at, at + 8), before, header.bigEndian)
+    return walChecksumUnaligned(bytes.subarray(at + frameHeaderBytes, end), middle, header.bigEndian)
+  }
+  // one view for both parts: this runs for every frame that is written anywhere
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset + at, (end - at) >>> 2)
+  const s1 = (before.s1 + (words[0] as number) + before.s2) | 0
+  const s2 = (before.s2 + (words[1] as number) + s1) | 0
+  return sum(words, frameHeaderBytes >>> 2, s1, s2)
 }
 
 /** Over a multiple of 8 bytes. */
@@ -130,9 +137,13 @@ export function walChecksum(bytes: Buffer, before: WalChecksum, bigEndian: boole
   assert(bytes.length % 8 === 0, 'a WAL checksum runs over pairs of words')
   if (bigEndian || bytes.byteOffset % 4 !== 0) return walChecksumUnaligned(bytes, before, bigEndian)
   const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
-  let s1 = before.s1 | 0
-  let s2 = before.s2 | 0
-  for (let i = 0; i < words.length; i += 2) {
+  return sum(words, 0, before.s1 | 0, before.s2 | 0)
+}
+
+function sum(words: Int32Array, from: number, before1: number, before2: number): WalChecksum {
+  let s1 = before1
+  let s2 = before2
+  for (let i = from; i < words.length; i += 2) {
     s1 = (s1 + (words[i] as number) + s2) | 0
     s2 = (s2 + (words[i + 1] as number) + s1) | 0
   }

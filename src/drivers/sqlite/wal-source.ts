@@ -25,7 +25,7 @@ import { loadInventory } from './page-inventory.ts'
 import { scanPages } from './page-scan.ts'
 import { decodePosition, encodePosition, type SqlitePosition } from './sqlite-position.ts'
 import { type WalHeader, walHeaderBytes } from './wal-format.ts'
-import { WalTail, type WalWindow } from './wal-tail.ts'
+import { FrameBuffer, WalTail, type WalWindow } from './wal-tail.ts'
 
 const boundedCommitBytes = 64 * 1024 * 1024
 /** The log's growth after which what is in it is moved into the database file: half of an application's own habit. */
@@ -59,6 +59,7 @@ export class WalSource {
   readonly #digests: PageDigests
   #pageBytes = 0
   #changes: PageChanges | undefined
+  readonly #frames = new FrameBuffer()
   /** Undefined while the log is empty. */
   #tail: WalTail | undefined
   /** Of the database file, while it is read as a whole. */
@@ -165,7 +166,7 @@ export class WalSource {
     if (fd === undefined || this.#digests.state !== wanted.state || wanted.pageBytes !== this.#pageBytes)
       return false
     const place = { frame: wanted.frame, checksum: { s1: wanted.s1, s2: wanted.s2 } }
-    const tail = WalTail.open(fd, place)
+    const tail = WalTail.open(fd, this.#frames, place)
     if (tail === undefined) return false
     if (tail.header.salt1 === wanted.salt1 && tail.header.salt2 === wanted.salt2) {
       if (!tail.holds(place)) return false
@@ -181,12 +182,12 @@ export class WalSource {
       salt2: wanted.salt2,
       checksum: place.checksum,
     }
-    const old = new WalTail(fd, before, Buffer.alloc(walHeaderBytes), place)
+    const old = new WalTail(fd, before, Buffer.alloc(walHeaderBytes), this.#frames, place)
     if (place.frame === 0 || !old.holds(place)) return false
     this.#tail = old
     yield* this.#drainWindows()
     if (!this.#isSuccessor(old)) return false
-    this.#tail = WalTail.open(fd)
+    this.#tail = WalTail.open(fd, this.#frames)
     return this.#tail !== undefined
   }
 
@@ -200,7 +201,7 @@ export class WalSource {
   async *#copy(header: DatabaseHeader, bounded: boolean, signal: AbortSignal): AsyncGenerator<Entry> {
     const changes = this.#changes as PageChanges
     const fromLog = new PageSet()
-    this.#tail = this.#live.walFd === undefined ? undefined : WalTail.open(this.#live.walFd)
+    this.#tail = this.#live.walFd === undefined ? undefined : WalTail.open(this.#live.walFd, this.#frames)
     const locked = lockPage(this.#pageBytes)
     const skip = (page: number) => page === locked || fromLog.has(page)
     let pages = 0
@@ -398,7 +399,7 @@ export class WalSource {
     const fd = this.#live.walFd
     const before = this.#tail
     if (fd === undefined || before?.isCurrent()) return false
-    const next = WalTail.open(fd)
+    const next = WalTail.open(fd, this.#frames)
     if (next === undefined) return false
     if (before !== undefined && !this.#settled) {
       // what was written to the old log before it was restarted is in the file still, or the slot shows that it is not
@@ -424,7 +425,7 @@ export class WalSource {
   #isSuccessor(old: WalTail): boolean {
     const slot = old.peek()
     const fd = this.#live.walFd
-    const now = fd === undefined ? undefined : WalTail.open(fd)
+    const now = fd === undefined ? undefined : WalTail.open(fd, this.#frames)
     if (now === undefined || now.header.salt1 !== (old.header.salt1 + 1) >>> 0) return false
     return slot?.salt1 !== now.header.salt1 || slot.salt2 !== now.header.salt2
   }

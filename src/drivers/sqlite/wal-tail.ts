@@ -19,6 +19,7 @@ import {
 
 const windowBytesMin = 64 * 1024
 const windowBytesMax = 4 * 1024 * 1024
+const lookBytes = 64 * 1024
 
 /** A place right after a commit frame (frame 0: right after the header). */
 export interface WalPlace {
@@ -32,6 +33,17 @@ export interface WalWindow {
   readonly pages: ReadonlyMap<number, Buffer>
   /** Set when the window ends at a commit: the size of the database after it, and the place. */
   readonly commit?: { readonly pages: number; readonly place: WalPlace; readonly transactions: number }
+}
+
+/** What frames are read into, of one log after the other: new memory for each would wait for the garbage collector. */
+export class FrameBuffer {
+  #bytes = Buffer.alloc(0)
+
+  /** At least so many bytes, of unknown content: what was taken before is void. */
+  take(bytes: number): Buffer {
+    if (this.#bytes.length < bytes) this.#bytes = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(bytes)))
+    return this.#bytes
+  }
 }
 
 interface Scan {
@@ -54,23 +66,24 @@ export class WalTail {
   readonly #fd: number
   readonly header: WalHeader
   readonly #headerBytes: Buffer
+  readonly #buffer: FrameBuffer
   #place: WalPlace
-  #scratch = Buffer.alloc(0)
 
   /** At the log's start, or right after a place that the caller has proved. */
-  constructor(fd: number, header: WalHeader, headerBytes: Buffer, place?: WalPlace) {
+  constructor(fd: number, header: WalHeader, headerBytes: Buffer, buffer: FrameBuffer, place?: WalPlace) {
     this.#fd = fd
     this.header = header
     this.#headerBytes = headerBytes
+    this.#buffer = buffer
     this.#place = place ?? { frame: 0, checksum: header.checksum }
   }
 
-  /** Undefined when the file has no whole header. */
-  static open(fd: number, place?: WalPlace): WalTail | undefined {
+  /** Undefined when the file has no whole header. Windows of tails with the same buffer are taken one at a time. */
+  static open(fd: number, buffer: FrameBuffer, place?: WalPlace): WalTail | undefined {
     const bytes = Buffer.alloc(walHeaderBytes)
     if (readSync(fd, bytes, 0, walHeaderBytes, 0) < walHeaderBytes) return undefined
     const header = parseWalHeader(bytes)
-    return header === undefined ? undefined : new WalTail(fd, header, bytes, place)
+    return header === undefined ? undefined : new WalTail(fd, header, bytes, buffer, place)
   }
 
   /** After the last commit that was given. */
@@ -120,38 +133,43 @@ export class WalTail {
     let at = this.#place
     let windowBytes = windowBytesMin
     while (at.frame < lastFrame) {
-      const scan = this.#scan(at, Math.min(this.#framesIn(windowBytes), lastFrame - at.frame))
+      const frames = Math.min(this.#framesIn(windowBytes), lastFrame - at.frame)
+      const buffer = this.#buffer.take(frames * (frameHeaderBytes + this.header.pageBytes))
+      const scan = this.#scan(buffer, at, frames)
       if (scan.frames === 0) return
       windowBytes = Math.min(windowBytesMax, windowBytes * 4)
       if (scan.commit === undefined) {
         at = scan.end
-        yield { pages: this.#newest(scan.pages, scan.frames) }
+        yield { pages: this.#newest(buffer, scan.pages, scan.frames) }
         continue
       }
       at = scan.commit.place
       this.#place = at
-      yield { pages: this.#newest(scan.pages, scan.commit.frames), commit: scan.commit }
+      yield { pages: this.#newest(buffer, scan.pages, scan.commit.frames), commit: scan.commit }
     }
   }
 
-  /** The last commit frame in the chain after the place: of a log that nobody writes to any more, the last of all. */
+  /**
+   * The last commit frame in the chain after the place: of a log that nobody writes to any more, the last of all. May
+   * be asked at any time: the memory of a window that is being taken is left alone.
+   */
   lastCommitFrame(): number {
+    const frames = this.#framesIn(lookBytes)
+    const buffer = Buffer.allocUnsafeSlow(frames * (frameHeaderBytes + this.header.pageBytes))
     let at = this.#place
     let last = at.frame
     for (;;) {
-      const scan = this.#scan(at, this.#framesIn(windowBytesMax))
+      const scan = this.#scan(buffer, at, frames)
       if (scan.commit !== undefined) last = scan.commit.place.frame
-      if (scan.frames < this.#framesIn(windowBytesMax)) return last
+      if (scan.frames < frames) return last
       at = scan.end
     }
   }
 
-  #scan(from: WalPlace, wanted: number): Scan {
+  #scan(buffer: Buffer, from: WalPlace, wanted: number): Scan {
     const frameBytes = frameHeaderBytes + this.header.pageBytes
-    if (this.#scratch.length < wanted * frameBytes)
-      this.#scratch = Buffer.allocUnsafeSlow(wanted * frameBytes)
     const offset = frameOffset(from.frame + 1, this.header.pageBytes)
-    const bytes = readSync(this.#fd, this.#scratch, 0, wanted * frameBytes, offset)
+    const bytes = readSync(this.#fd, buffer, 0, wanted * frameBytes, offset)
     const present = Math.floor(bytes / frameBytes)
     const pages: number[] = []
     let checksum = from.checksum
@@ -160,9 +178,9 @@ export class WalTail {
     let commit: Scan['commit']
     for (; frames < present; frames++) {
       const at = frames * frameBytes
-      const frame = parseFrameHeader(this.#scratch, at)
+      const frame = parseFrameHeader(buffer, at)
       if (!this.#isOurs(frame)) break
-      const next = frameChecksum(this.#scratch, at, this.header, checksum)
+      const next = frameChecksum(buffer, at, this.header, checksum)
       if (!sameChecksum(next, frame.checksum)) break
       checksum = next
       pages.push(frame.page)
@@ -174,14 +192,14 @@ export class WalTail {
     return { frames, pages, commit, end: { frame: from.frame + frames, checksum } }
   }
 
-  /** The newest version of each page in the first `count` frames of the scratch buffer. */
-  #newest(framePages: readonly number[], count: number): Map<number, Buffer> {
+  /** The newest version of each page in the first `count` frames of the buffer. */
+  #newest(buffer: Buffer, framePages: readonly number[], count: number): Map<number, Buffer> {
     const newest = new Map<number, number>()
     for (let i = 0; i < count; i++) newest.set(framePages[i] as number, i)
     const pages = new Map<number, Buffer>()
     for (const page of [...newest.keys()].sort((a, b) => a - b)) {
       const at = (newest.get(page) as number) * (frameHeaderBytes + this.header.pageBytes) + frameHeaderBytes
-      pages.set(page, this.#scratch.subarray(at, at + this.header.pageBytes))
+      pages.set(page, buffer.subarray(at, at + this.header.pageBytes))
     }
     return pages
   }
