@@ -17,8 +17,8 @@ import {
   walHeaderBytes,
 } from './wal-format.ts'
 
-const windowBytesMin = 64 * 1024
-const windowBytesMax = 4 * 1024 * 1024
+/** A large window has few versions of the same page to hand on, and a small one stays in the processor's cache. */
+const windowBytesMax = 2 * 1024 * 1024
 const lookBytes = 64 * 1024
 
 /** A place right after a commit frame (frame 0: right after the header). */
@@ -131,13 +131,11 @@ export class WalTail {
    */
   *windows(lastFrame: number): Generator<WalWindow, void, undefined> {
     let at = this.#place
-    let windowBytes = windowBytesMin
     while (at.frame < lastFrame) {
-      const frames = Math.min(this.#framesIn(windowBytes), lastFrame - at.frame)
+      const frames = Math.min(this.#framesIn(windowBytesMax), lastFrame - at.frame)
       const buffer = this.#buffer.take(frames * (frameHeaderBytes + this.header.pageBytes))
       const scan = this.#scan(buffer, at, frames)
       if (scan.frames === 0) return
-      windowBytes = Math.min(windowBytesMax, windowBytes * 4)
       if (scan.commit === undefined) {
         at = scan.end
         yield { pages: this.#newest(buffer, scan.pages, scan.frames) }
