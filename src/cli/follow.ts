@@ -2,9 +2,10 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { FollowEvent, ProgressEvent, RetryingEvent, StoppedEvent } from '../daemon/events.ts'
 import { follow } from '../daemon/follow.ts'
+import { parseBytes } from '../daemon/units.ts'
 import { HotspareError } from '../os/errors.ts'
 import { addCommand, type CommandContext, type CommonOptions, given } from './command.ts'
-import { formatBytes, formatCount, formatDuration, parseBytes } from './format.ts'
+import { formatBytes, formatCount, formatDuration } from './format.ts'
 import { Output, styled } from './output.ts'
 
 const help = `

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { formatBytes, formatCount, formatDuration, formatTime, parseBytes } from './format.ts'
+import { parseBytes } from '../daemon/units.ts'
+import { formatBytes, formatCount, formatDuration, formatTime } from './format.ts'
 import { RateMeter } from './progress-line.ts'
 
 test('bytes are shown in the largest unit that keeps them above one', () => {

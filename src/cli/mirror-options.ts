@@ -1,8 +1,8 @@
 /** From the options of `mirror` to what is meant by them. */
 import type { MirrorMode } from '../daemon/mirror-mode.ts'
+import { parseDuration } from '../daemon/units.ts'
 import { HotspareError } from '../os/errors.ts'
 import { type CommonOptions, given } from './command.ts'
-import { parseDuration } from './format.ts'
 
 export interface MirrorCommandOptions extends CommonOptions {
   readonly apps?: boolean

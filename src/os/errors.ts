@@ -50,6 +50,14 @@ export const errorCodes = {
   // what was received
   'entry-invalid': { exit: 11, meaning: 'an entry is malformed or out of order' },
   'digest-mismatch': { exit: 11, meaning: 'what was received does not give the digest that it should' },
+  // servers of a set
+  'config-invalid': { exit: 2, meaning: "the set's configuration is missing or wrong" },
+  'server-stopped': { exit: 3, meaning: 'no server runs for this configuration' },
+  'server-busy': { exit: 4, meaning: 'a server runs already, where none may or only one can' },
+  'hook-failed': { exit: 18, meaning: 'a command of the configuration failed (on-promote, on-demote)' },
+  'peer-unknown': { exit: 2, meaning: 'no peer of this name' },
+  'peer-away': { exit: 19, meaning: 'the peer is not connected' },
+  'timed-out': { exit: 20, meaning: 'what was waited for did not happen in time' },
   // archives
   'archive-damaged': { exit: 7, meaning: 'the archive is damaged, or is not what was written' },
 } as const
