@@ -218,3 +218,21 @@ export interface Server {
   /** Takes a quarantined store up again: `retry` the transaction, or `synchronise` the store anew. */
   release(store: StoreName, how: 'retry' | 'synchronise'): Promise<void>
 }
+
+/** What a server has done by whoever runs it. */
+export interface ServerActs {
+  /** Called for each message; must not throw. */
+  onMessage(message: ServerMessage): void
+  /**
+   * Runs the hook, with the variables in its environment. Resolves at once where none is configured; rejects with
+   * `hook-failed`.
+   */
+  hook(name: 'on-promote' | 'on-demote', environment: Readonly<Record<string, string>>): Promise<void>
+}
+
+/** Takes the state directory (`server-busy` when another has it), and does what its role says until stopped. */
+export type OpenServer = (
+  settings: ServerSettings,
+  machine: ServerMachine,
+  acts: ServerActs,
+) => Promise<Server>
