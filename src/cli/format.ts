@@ -1,4 +1,5 @@
 /** Figures as people read them. */
+export { durationText as formatDuration } from '../daemon/units.ts'
 
 const byteUnits = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
 
@@ -11,17 +12,6 @@ export function formatBytes(bytes: number): string {
   }
   if (unit === 0) return bytes === 1 ? '1 byte' : `${bytes} bytes`
   return `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${byteUnits[unit]}`
-}
-
-export function formatDuration(ms: number): string {
-  if (ms < 1_000) return `${Math.round(ms)} ms`
-  const seconds = ms / 1_000
-  if (seconds < 10) return `${seconds.toFixed(1)} s`
-  if (seconds < 100) return `${Math.round(seconds)} s`
-  const minutes = Math.round(seconds / 60)
-  if (minutes < 100) return `${minutes} min`
-  const hours = Math.round(minutes / 60)
-  return hours < 100 ? `${hours} h` : `${Math.round(hours / 24)} days`
 }
 
 export function formatCount(count: number, one: string, many = `${one}s`): string {

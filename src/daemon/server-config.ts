@@ -21,9 +21,9 @@ export const configPathSystem = '/etc/hotspare/hotspare.yaml'
 export interface ServerHooks {
   /** Moves the address, starts the application: its store is a live one now. */
   readonly onPromote?: string
-  /** Stops the application's writers before a planned hand-over; run as well when this server finds itself replaced. */
+  /** Stops the application's writers before a planned hand-over. */
   readonly onDemote?: string
-  /** Gets each message of level warning or error, as environment and on standard input. */
+  /** Run for each message of level warning or error, with it in the environment. */
   readonly notify?: string
   readonly timeoutMs: number
 }
