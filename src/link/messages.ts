@@ -4,7 +4,8 @@
  *
  * Of the two, the one that has named the other as its upstream is the downstream. Channels:
  *
- *     'control'      subscribe, subscribed, refused, epoch, probe, probed
+ *     'control'      subscribe, subscribed, refused, epoch, probe, probed, chain-ask, chain-told,
+ *                    hand-over, handed-over, not-handed-over
  *     'log'          log and mark downwards, acknowledge upwards
  *     'sync STORE'   a store brought to the downstream beside the log
  */
@@ -54,6 +55,35 @@ export type LinkMessage =
   | { readonly type: 'probe'; readonly id: number; readonly payload: Buffer }
   /** After the probe was written to disk where it arrived. */
   | { readonly type: 'probed'; readonly id: number; readonly durableMs: number }
+  // both ways: where two logs part. `chain` is that after `number`; undefined when the log does not know it (any more).
+  | { readonly type: 'chain-ask'; readonly number: number }
+  | {
+      readonly type: 'chain-told'
+      readonly number: number
+      readonly chain: Chain | undefined
+      /** Of the log that was asked. */
+      readonly first: number
+      readonly next: number
+    }
+  // control, upwards: the downstream is about to begin this epoch, of its own name, and asks its primary to give way
+  | { readonly type: 'hand-over'; readonly epoch: Epoch }
+  /** Downwards: writers are stopped and the sender is fenced by `epoch`; all up to `number` is durable at the downstream. */
+  | {
+      readonly type: 'handed-over'
+      readonly epoch: Epoch
+      readonly number: number
+      /** After `number`. */
+      readonly chain: Chain
+      /** Since its writers were told to stop. */
+      readonly withoutWriterMs: number
+    }
+  /** Downwards: nothing has changed; the sender is the primary as before. */
+  | {
+      readonly type: 'not-handed-over'
+      readonly epoch: Epoch
+      readonly code: string
+      readonly message: string
+    }
   // log
   | { readonly type: 'log'; readonly pieces: readonly LogPiece[] }
   /** All up to `number` was sent; what it says of time is true of the primary. */

@@ -47,6 +47,8 @@ export interface ServerSettings {
   readonly logStandbyUpdates: boolean
   /** Bytes a second that go to one peer; 0: no bound. */
   readonly bandwidthBytesPerSecond: number
+  /** What has been replaced as the primary becomes a standby of the new one by itself; 'manual' unless told otherwise. */
+  readonly rejoin?: 'manual' | 'automatic'
 }
 
 export interface ServerMachine extends Machine {
@@ -54,6 +56,11 @@ export interface ServerMachine extends Machine {
   /** Already secured: what it connects are peers that have proved the pair's secret. */
   readonly transport: Transport
   driverNamed(name: string): Driver
+  /**
+   * Who has the store open for writing now, for people ('mysqld, process 42'); empty when nobody has. Absent where it
+   * cannot be told.
+   */
+  writersOf?(path: string): Promise<readonly string[]>
 }
 
 /** The states in which a link may be. */
