@@ -1,5 +1,5 @@
 /**
- * Trees of many small files, beside rsync and tar: whole processes, in turn, fresh targets each time. Nothing is removed
+ * Trees of many small files, beside rsync: whole processes, in turn, fresh targets each time. Nothing is removed
  * in between, and what one side left to be written is written before the other begins.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
@@ -151,41 +151,6 @@ export const directoryWindow: Benchmark = {
         figure: `${value.toFixed(3)} of its time, ${median(held).toFixed(1)} ms`,
         value,
         details: { ratios, heldMs: held, rsyncMs: theirs, heldWithAllChangesInsideMs: heldWithAll },
-      }),
-    ]
-  },
-}
-
-export const archive: Benchmark = {
-  name: 'archive',
-  peers: { tar: 'tar', zstd: 'zstd' },
-  async run(setting) {
-    const { directory, hotspare, scale } = setting
-    const tree = makeTree(setting)
-    const copy = join(directory, 'copy')
-    await command(hotspare, 'follow', '--once', '-q', tree.path, copy)
-    const ratios: number[] = []
-    const theirs: number[] = []
-    const ours: number[] = []
-    const peaks: number[] = []
-    // the first run warms up memory and disk, and does not count
-    for (let i = scale.runs === 1 ? 1 : 0; i <= scale.runs; i++) {
-      await settle()
-      const tarred = await run('tar', ['--zstd', '-cf', join(directory, `tar-${i}.tar.zst`), '-C', copy, '.'])
-      await settle()
-      const archived = await command(hotspare, 'archive', '-q', copy, join(directory, `archive-${i}.tar.zst`))
-      if (i === 0) continue
-      ratios.push(archived.seconds / tarred.seconds)
-      theirs.push(tarred.seconds)
-      ours.push(archived.seconds)
-      peaks.push(archived.peakBytes)
-    }
-    return [
-      atMost(0.8, {
-        what: `archive of ${tree.files} small files to .tar.zst, read back`,
-        against: 'tar --zstd -cf',
-        value: median(ratios),
-        details: { ratios, ours, tar: theirs, peaks },
       }),
     ]
   },
