@@ -5,18 +5,43 @@ import { formatBytes, formatCount, formatDuration, formatTime } from './format.t
 import { Output, styled } from './output.ts'
 
 const help = `
-Works whether a follower runs or not, and disturbs neither it nor the copy.
+Of a copy: works whether a follower runs or not, and disturbs neither it nor the copy. Without a TARGET: of
+the server that the configuration describes, the newest of its messages first; works while it is stopped.
+--check answers as Nagios and its like expect it: one line, and status 0 ok, 1 warning, 2 critical, 3 unknown.
 
 Examples:
   hotspare status /backup/app.db
   hotspare status /backup/                       the only copy in a directory
-  hotspare status /backup/app.db --json | jq .lagMs`
+  hotspare status /backup/app.db --json | jq .lagMs
+  hotspare status                                the server of ./hotspare.yaml
+  hotspare status --check --warn 10s --crit 60s`
+
+interface StatusOptions extends CommonOptions {
+  readonly config?: string
+  readonly check?: boolean
+  readonly warn: string
+  readonly crit: string
+}
 
 export function registerStatus(program: Command, context: CommandContext): void {
-  addCommand(program, 'status', 'how a copy stands: position, last commit, lag, running or not', help)
-    .argument('<target>', 'the copy')
-    .action(async (target: string, options: CommonOptions) => {
+  addCommand(
+    program,
+    'status',
+    'how a copy or a server stands: position, last commit, lag, running or not',
+    help,
+  )
+    .argument('[target]', 'the copy')
+    .option('-c, --config <file>', 'of a server: its configuration')
+    .option('--check', 'of a server: one line and an exit status for monitoring')
+    .option('--warn <time>', 'with --check: further behind is a warning', '10s')
+    .option('--crit <time>', 'with --check: further behind is critical', '60s')
+    .action(async (target: string | undefined, options: StatusOptions) => {
       const output = new Output(options)
+      if (target === undefined) {
+        const { serverStatus } = await import('./server-status.ts')
+        context.done(await serverStatus(options, output, context.signal))
+        return
+      }
       const report = await status({ target })
       output.object(report)
       for (const [label, text] of rows(report)) output.say(`${styled('dim', label.padEnd(16))}${text}`)

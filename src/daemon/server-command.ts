@@ -1,0 +1,83 @@
+/** What the commands of a set's servers share: the configuration that is meant, and how a stopped server stands. */
+import { resolve } from 'node:path'
+import * as v from 'valibot'
+import { HotspareError } from '../os/errors.ts'
+import { readSmallFile, type Storage, writeFileDurably } from '../os/storage.ts'
+import type { ServerMessage, ServerStatus } from '../server/server.ts'
+import { localMachine } from './machine.ts'
+import { parsed, parseJson } from './meta.ts'
+import { callServer } from './server-client.ts'
+import { configNameDefault, configPathSystem, readServerConfig, type ServerConfig } from './server-config.ts'
+
+/** `-c FILE`, else hotspare.yaml here, else that of the system. */
+export async function findConfig(given: string | undefined): Promise<ServerConfig> {
+  const { storage } = localMachine
+  if (given !== undefined) return readServerConfig(storage, resolve(given))
+  const here = resolve(configNameDefault)
+  for (const candidate of [here, configPathSystem])
+    if ((await storage.stat(candidate)) !== undefined) return readServerConfig(storage, candidate)
+  throw new HotspareError(
+    'config-invalid',
+    `There is no ${here} and no ${configPathSystem}. 'hotspare init' writes one by asking; name another with -c.`,
+  )
+}
+
+export interface LastStatus {
+  readonly status: ServerStatus | undefined
+  readonly messages: readonly ServerMessage[]
+}
+
+const lastBytesMax = 1024 * 1024
+const lastMessagesMax = 100
+const lastSchema = v.object({
+  status: v.optional(
+    v.object({ set: v.string(), name: v.string(), role: v.picklist(['primary', 'standby']) }),
+  ),
+  messages: v.array(
+    v.object({
+      timeMs: v.number(),
+      level: v.picklist(['info', 'warning', 'error']),
+      code: v.string(),
+      message: v.string(),
+    }),
+  ),
+})
+
+export interface ServerView extends LastStatus {
+  readonly running: boolean
+}
+
+/** Of a running server as it is; of a stopped one as it last said of itself. */
+export async function viewServer(
+  config: ServerConfig,
+  messageCount: number,
+  signal: AbortSignal,
+): Promise<ServerView> {
+  const { stateDirectory } = config.settings
+  try {
+    const status = await callServer<ServerStatus>(stateDirectory, { request: 'status' }, signal)
+    const messages = await callServer<ServerMessage[]>(
+      stateDirectory,
+      { request: 'messages', count: messageCount },
+      signal,
+    )
+    return { running: true, status, messages }
+  } catch (error) {
+    if (!(error instanceof HotspareError) || error.code !== 'server-stopped') throw error
+    const last = await readLast(localMachine.storage, stateDirectory)
+    return { running: false, status: last.status, messages: last.messages.slice(0, messageCount) }
+  }
+}
+
+/** `last.json` in the state directory: what `status` shows of a stopped server. Nothing else reads it. */
+async function readLast(storage: Storage, stateDirectory: string): Promise<LastStatus> {
+  const bytes = await readSmallFile(storage, `${stateDirectory}/last.json`, lastBytesMax)
+  const json = bytes === undefined ? undefined : parseJson(bytes.toString('utf8'))
+  if (parsed(lastSchema, json) === undefined) return { status: undefined, messages: [] }
+  return json as LastStatus
+}
+
+export async function writeLast(storage: Storage, stateDirectory: string, last: LastStatus): Promise<void> {
+  const bounded = { ...last, messages: last.messages.slice(0, lastMessagesMax) }
+  await writeFileDurably(storage, `${stateDirectory}/last.json`, Buffer.from(`${JSON.stringify(bounded)}\n`))
+}
