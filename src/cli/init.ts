@@ -110,13 +110,10 @@ class Asker {
   #ended = false
 
   constructor(signal: AbortSignal) {
-    this.#interface.on('line', line => {
-      if (this.#next === undefined) this.#waiting.push(line.trim())
-      else this.#next(line.trim())
-    })
+    this.#interface.on('line', line => this.#take(line.trim()))
     this.#interface.on('close', () => {
       this.#ended = true
-      this.#next?.(undefined)
+      this.#take(undefined)
     })
     signal.addEventListener('abort', () => this.#interface.close(), { once: true })
   }
@@ -126,11 +123,17 @@ class Asker {
     const line =
       this.#waiting.shift() ??
       (this.#ended ? undefined : await new Promise<string | undefined>(resolve => (this.#next = resolve)))
-    this.#next = undefined
     if (!process.stdin.isTTY) process.stderr.write('\n')
     if (line === undefined)
       throw new HotspareError('usage', 'The answers ended before the questions. Nothing was written.')
     return line
+  }
+
+  #take(line: string | undefined): void {
+    const next = this.#next
+    this.#next = undefined
+    if (next !== undefined) next(line)
+    else if (line !== undefined) this.#waiting.push(line)
   }
 
   /** Whoever answers from a pipe does not see what was wrong, and must not be asked for ever. */
