@@ -1,0 +1,93 @@
+/**
+ * Time that stands still while anything can be done without it, and then leaps to the next thing that waits for it. So a
+ * run of minutes takes milliseconds, and the same seed gives the same run.
+ */
+import type { Clock } from '../../src/os/clock.ts'
+
+interface Timer {
+  readonly atMs: number
+  readonly order: number
+  readonly fire: () => void
+}
+
+export class VirtualTime {
+  #nowMs = 1_000_000_000_000
+  #order = 0
+  #timers: Timer[] = []
+
+  get nowMs(): number {
+    return this.#nowMs
+  }
+
+  /** Gives what takes it back. */
+  after(ms: number, fire: () => void): () => void {
+    const timer = { atMs: this.#nowMs + Math.max(ms, 0), order: this.#order++, fire }
+    // a binary heap would be faster; there are some dozens
+    let at = this.#timers.length
+    while (at > 0 && isLater(this.#timers[at - 1] as Timer, timer)) at--
+    this.#timers.splice(at, 0, timer)
+    return () => {
+      const index = this.#timers.indexOf(timer)
+      if (index >= 0) this.#timers.splice(index, 1)
+    }
+  }
+
+  /** Runs until `done`, or until so much time has passed; gives whether it is done. */
+  async run(done: () => boolean, limitMs: number): Promise<boolean> {
+    const endMs = this.#nowMs + limitMs
+    for (;;) {
+      await settled()
+      if (done()) return true
+      const next = this.#timers[0]
+      if (next === undefined || next.atMs > endMs) {
+        this.#nowMs = Math.max(this.#nowMs, endMs)
+        return false
+      }
+      this.#timers.shift()
+      this.#nowMs = Math.max(this.#nowMs, next.atMs)
+      next.fire()
+    }
+  }
+}
+
+/** Resolves when all that can go on without time has gone on. */
+function settled(): Promise<void> {
+  return new Promise(resolve => setImmediate(resolve))
+}
+
+function isLater(a: Timer, b: Timer): boolean {
+  return a.atMs > b.atMs || (a.atMs === b.atMs && a.order > b.order)
+}
+
+/** The clock of one machine: when that is down, nobody there wakes up any more. */
+export class MachineClock implements Clock {
+  readonly #time: VirtualTime
+  /** It may go wrong by so much. */
+  readonly #skewMs: number
+  isDown = false
+
+  constructor(time: VirtualTime, skewMs: number) {
+    this.#time = time
+    this.#skewMs = skewMs
+  }
+
+  nowMs(): number {
+    return this.#time.nowMs + this.#skewMs
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise(resolve => {
+      if (signal?.aborted) return resolve()
+      const wake = () => {
+        signal?.removeEventListener('abort', aborted)
+        if (!this.isDown) resolve()
+      }
+      const forget = this.#time.after(ms, wake)
+      const aborted = () => {
+        forget()
+        if (!this.isDown) resolve()
+      }
+      signal?.addEventListener('abort', aborted, { once: true })
+    })
+  }
+}
