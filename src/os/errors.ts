@@ -57,6 +57,10 @@ export const errorCodes = {
   'hook-failed': { exit: 18, meaning: 'a command of the configuration failed (on-promote, on-demote)' },
   'peer-unknown': { exit: 2, meaning: 'no peer of this name' },
   'peer-away': { exit: 19, meaning: 'the peer is not connected' },
+  'epoch-old': { exit: 5, meaning: 'the server stands at an older epoch: there is a newer primary' },
+  fenced: { exit: 5, meaning: 'this primary was replaced by a newer one: it has to rejoin' },
+  loop: { exit: 2, meaning: 'the upstream takes its log from this server' },
+  'not-handed-over': { exit: 19, meaning: 'the primary did not give way; it goes on as before' },
   'timed-out': { exit: 20, meaning: 'what was waited for did not happen in time' },
   // archives
   'archive-damaged': { exit: 7, meaning: 'the archive is damaged, or is not what was written' },
