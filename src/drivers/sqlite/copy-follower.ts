@@ -14,13 +14,12 @@ import { digestFile, fileIdentity, overlayFrames, readPage } from './copy-pages.
 import type { CopyContent, CopyRecord, CopyState } from './copy-state.ts'
 import { digestMismatch } from './first-copy.ts'
 import { PageDigests } from './page-digests.ts'
+import { PageGroup } from './page-group.ts'
 import type { WalIndexHeader } from './wal-index.ts'
 import { WalWriter } from './wal-writer.ts'
 
 /** Transactions are gathered up to this, and one larger than this streams. */
 const groupBytesMax = 4 * 1024 * 1024
-/** What may be received for a group, whose transactions often have the same pages. */
-const groupReceivedBytesMax = 8 * 1024 * 1024
 /** The copy's own log is checkpointed when it has grown to this: small, so that nobody waits long for it. */
 export const logBytesMaxDefault = 4 * 1024 * 1024
 /** How long a checkpoint waits for readers to end before it is tried again later. */
@@ -42,9 +41,8 @@ export class CopyFollower {
   #copy: CopyRecord
   #content: CopyContent
   /** Whole transactions that are verified and not in the log yet. */
-  #group: Pages = new Map()
+  readonly #group: PageGroup
   #groupEnd: End | undefined
-  #groupReceivedBytes = 0
   /** The transaction that is coming in. */
   #current: Pages = new Map()
   #currentBytes = 0
@@ -100,6 +98,7 @@ export class CopyFollower {
     this.#options = options
     this.#state = state
     this.#writer = writer
+    this.#group = new PageGroup(writer.pageBytes)
     this.#digests = digests
     this.#copy = known.copy
     this.#content = known.content
@@ -171,16 +170,11 @@ export class CopyFollower {
         await this.#commitStream()
         return
       }
-      if (this.#group.size === 0) this.#group = this.#current
-      else for (const [page, data] of this.#current) this.#group.set(page, data)
-      this.#groupReceivedBytes += this.#currentBytes
+      for (const [page, data] of this.#current) this.#group.put(page, data)
       this.#current = new Map()
       this.#currentBytes = 0
       this.#currentPages = undefined
-      const full =
-        this.#group.size * this.pageBytes >= groupBytesMax ||
-        this.#groupReceivedBytes >= groupReceivedBytesMax
-      if (full) await this.#flush()
+      if (this.#group.bytes >= groupBytesMax) await this.#flush()
     })
   }
 
@@ -221,14 +215,13 @@ export class CopyFollower {
       const { pages, state } = this.#digests
       if (state !== this.#content.state) {
         this.#writer.begin()
-        for (const [page, data] of this.#group) if (page <= pages) this.#writer.add(page, data)
+        for (const [page, data] of this.#group.pages()) if (page <= pages) this.#writer.add(page, data)
       }
       await this.#commitLog(end)
     } finally {
       this.#writer.unlock()
     }
-    this.#group = new Map()
-    this.#groupReceivedBytes = 0
+    this.#group.clear()
     this.#groupEnd = undefined
     await this.#checkpointWhenDue()
   }
