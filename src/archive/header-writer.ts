@@ -5,6 +5,7 @@
  */
 import type { SnapshotEntry, SnapshotExtent, SnapshotFile } from '../drivers/snapshot.ts'
 import { unreachable } from '../os/errors.ts'
+import type { EntryPath } from '../stream/entry.ts'
 import { xattrRecord } from './acl-text.ts'
 import {
   beginMark,
@@ -143,6 +144,11 @@ export class HeaderWriter {
     area.write(this.#chain, chainAt, chainLength, 'latin1')
     return area
   }
+}
+
+/** The path of the entry that is called so in an archive, when it is a file in a directory. */
+export function entryOfMember(path: string): EntryPath {
+  return path.replace(/^\.\//, '') as EntryPath
 }
 
 /** How many bytes of content stand in the archive: without holes. */

@@ -43,7 +43,7 @@ export class ReadBack {
         this.#waiting.shift()?.()
         break
       case 'fault':
-        this.#fail(damaged(describe(reply.fault)))
+        this.#fail(damaged(describe(reply.fault), reply.fault.damaged))
         break
       case 'damaged':
         this.#fail(damaged(reply.what))
@@ -113,9 +113,11 @@ export function describe(fault: {
   return fault.path === undefined ? `${fault.what} (${where})` : `'${fault.path}': ${fault.what} (${where})`
 }
 
-function damaged(what: string): HotspareError {
+/** `member`: whose content it is, as its path stands in the archive. */
+function damaged(what: string, member?: string): HotspareError {
   return new HotspareError(
     'archive-damaged',
     `The archive, read back, is not what was written: ${what}. It was not kept. The disk or the memory may be faulty.`,
+    member === undefined ? {} : { details: { member } },
   )
 }

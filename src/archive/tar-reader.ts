@@ -43,6 +43,8 @@ export interface TarFault {
   /** Which member it is of, when that can be told; for people. */
   readonly path?: string
   readonly what: string
+  /** Of the member whose content is damaged: its path as it stands there. */
+  readonly damaged?: string
 }
 
 export interface TarReaderOptions {
@@ -126,9 +128,14 @@ export class TarReader {
     return this.#offset + this.#carryLength + this.#chunk.length - this.#at
   }
 
-  #fault(what: string, at = this.#offset, path?: string): void {
+  #fault(what: string, at = this.#offset, path?: string, damaged?: string): void {
     this.faults++
-    this.#options.onFault({ offset: at, ...(path === undefined ? {} : { path: displayPath(path) }), what })
+    this.#options.onFault({
+      offset: at,
+      ...(path === undefined ? {} : { path: displayPath(path) }),
+      what,
+      ...(damaged === undefined ? {} : { damaged }),
+    })
   }
 
   /** So many bytes in one piece; undefined when they have not come yet. Nothing is taken. */
@@ -418,7 +425,7 @@ export class TarReader {
     }
     const wanted = member.mark?.tail.kind === 'member' ? member.mark.tail.content : undefined
     if (digest !== undefined && this.#isOwn && member.mark !== undefined && digest !== wanted)
-      this.#fault('its content is damaged', member.offset, member.path)
+      this.#fault('its content is damaged', member.offset, member.path, member.path)
     this.#member = undefined
     this.#state = 'header'
     this.#options.onMember(member, digest)

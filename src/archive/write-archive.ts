@@ -19,6 +19,7 @@ import { type ArchiveOutput, FileOutput, StreamOutput } from './archive-output.t
 import { streamArchive } from './archive-stream.ts'
 import type { ArchiveFormat } from './compression.ts'
 import { FrameQueue } from './frame-queue.ts'
+import { entryOfMember } from './header-writer.ts'
 
 export interface WriteArchiveOptions {
   readonly snapshot: Snapshot
@@ -113,8 +114,22 @@ async function writeTo(output: ArchiveOutput, options: WriteArchiveOptions): Pro
     }
     const { members, bytes } = content
     return { members, bytes, tarBytes: frames.rawBytes, archiveBytes: frames.bytes }
+  } catch (error) {
+    await blameCopy(error, options.snapshot)
+    throw error
   } finally {
     await frames.settle()
     await output.close()
   }
+}
+
+/** Content that is not what was recorded, read back: throws `digest-mismatch` when the copy itself is not. */
+async function blameCopy(error: unknown, snapshot: Snapshot): Promise<void> {
+  if (!(error instanceof HotspareError) || error.code !== 'archive-damaged') return
+  const { member } = error.details
+  if (typeof member !== 'string') return
+  await snapshot.prove?.(entryOfMember(member)).catch(found => {
+    // what keeps from looking is no news beside the archive's own fault, which is thrown
+    if (found instanceof HotspareError && found.code === 'digest-mismatch') throw found
+  })
 }

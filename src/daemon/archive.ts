@@ -59,7 +59,7 @@ async function archiveCopy(request: ArchiveRequest): Promise<ArchiveResult> {
   const { place, machine, options } = copy
   const startedMs = machine.clock.nowMs()
   const file = typeof request.to === 'string' ? await filePlace(machine.storage, copy, request.to) : undefined
-  const snapshot = await openSnapshot(copy)
+  const snapshot = await openSnapshot(copy, { provedLater: true })
   try {
     judgeConsistency(snapshot, request, place.target)
     const write: WriteArchiveOptions = {
@@ -149,11 +149,14 @@ async function filePlace(storage: Storage, { place }: OpenCopy, wanted: string):
   return path
 }
 
-async function openSnapshot({ place, options }: OpenCopy): Promise<Snapshot> {
+async function openSnapshot(
+  { place, options }: OpenCopy,
+  how: { readonly provedLater?: boolean } = {},
+): Promise<Snapshot> {
   if (place.driver.snapshot === undefined) {
     throw new HotspareError('unsupported', `Copies of the driver ${place.driver.name} cannot be archived.`)
   }
-  return place.driver.snapshot(options)
+  return place.driver.snapshot({ ...options, ...how })
 }
 
 function judgeConsistency(snapshot: Snapshot, request: ArchiveRequest, target: string): void {

@@ -4,7 +4,8 @@
  *
  * Entries come in batches, so that 100,000 small files cost microseconds each: a batch's small contents are views on
  * one piece of memory, which is given back by `release`. Every block is compared with its recorded digest before it is
- * given: nothing that differs from what was copied leaves by this way.
+ * given: nothing that differs from what was copied leaves by this way. Who compares all of it himself, later and with
+ * more, says so (`provedLater`), so that nothing is digested twice.
  */
 import type { EntryPath } from '../stream/entry.ts'
 import type { ConsistentCommit, CopyOptions } from './driver.ts'
@@ -17,7 +18,13 @@ export const smallContentBytesMax = snapshotBlockBytes
 export const batchEntriesMax = 4096
 export const batchBytesMax = 4 * 1024 * 1024
 
-export interface SnapshotOptions extends CopyOptions {}
+export interface SnapshotOptions extends CopyOptions {
+  /**
+   * The caller compares all content with `digests` before it counts, and asks `prove` about what differs. Then content
+   * may be given as it is read, and reading does not end with the last batch but with `close`.
+   */
+  readonly provedLater?: boolean
+}
 
 export interface SnapshotExtent {
   readonly offset: number
@@ -59,7 +66,10 @@ export interface SnapshotHardLink extends SnapshotMetadata {
 export interface SnapshotFile extends SnapshotMetadata {
   readonly kind: 'file'
   readonly size: number
-  /** Of every block, one after another, 32 bytes each: as recorded when it was copied, not of what is read now. */
+  /**
+   * Of every block, one after another, 32 bytes each: as recorded when it was copied, not of what is read now. A view,
+   * void after `release`.
+   */
   readonly digests: Uint8Array
   /**
    * What is not a hole: ascending, not touching, without empty ones, ending at or before `size`. Undefined when there
@@ -100,6 +110,11 @@ export interface Snapshot {
    * left early ends the reading.
    */
   batches(): AsyncIterable<SnapshotBatch>
+  /**
+   * Reads a file again that was given, and throws `digest-mismatch` where it is not what was recorded. Resolves when it
+   * is, or is no file. Missing where content was compared before it was given.
+   */
+  readonly prove?: (path: EntryPath) => Promise<void>
   /** Lets the follower change what was kept from it. Idempotent; ends a reading that goes on. */
   close(): Promise<void>
 }

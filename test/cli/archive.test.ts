@@ -189,6 +189,40 @@ test('a directory that was never read in a window is archived with a notice, and
   assert.deepEqual(fs.readdirSync(join(root, 'out')), ['a.tar.zst'])
 })
 
+test('content of a directory that was changed in the copy is not archived, and the copy is blamed, not the archive', async () => {
+  const live = join(root, 'live')
+  for (let n = 0; n < 100; n++) fs.writeFileSync(join(live, `file ${n}`), `content ${n}`)
+  fs.writeFileSync(join(live, 'large'), Buffer.alloc(5_000_000, 'large '))
+  const target = join(root, 'copy')
+  assert.equal((await hotspare('follow', live, target, '--once', '--driver', 'directory')).exit, 0)
+  const file = join(root, 'out/kept.tar.zst')
+  fs.writeFileSync(file, 'of yesterday')
+  const refusedAfter = async (name: string, change: (path: string) => void, found: RegExp) => {
+    const path = join(target, name)
+    const before = fs.readFileSync(path)
+    change(path)
+    const failed = await hotspare('archive', target, file)
+    assertError(failed, 'digest-mismatch')
+    assert.match(failed.stderr, found)
+    assertError(await hotspare('archive', target, '-', '--format', 'tar'), 'digest-mismatch')
+    assert.equal(fs.readFileSync(file, 'utf8'), 'of yesterday')
+    assert.deepEqual(fs.readdirSync(join(root, 'out')), ['kept.tar.zst'])
+    fs.writeFileSync(path, before)
+  }
+  await refusedAfter('file 77', path => fs.writeFileSync(path, 'Content 77'), /'file 77'.* from 0/)
+  await refusedAfter('file 77', path => fs.writeFileSync(path, 'short'), /'file 77'/)
+  await refusedAfter(
+    'large',
+    path => {
+      const fd = fs.openSync(path, 'r+')
+      fs.writeSync(fd, 'X', 3_000_000)
+      fs.closeSync(fd)
+    },
+    /'large'.* from 2097152/,
+  )
+  assert.equal((await hotspare('archive', target, file)).exit, 0)
+})
+
 test('a reader of the output who goes away ends it quietly', async () => {
   const target = await sqliteCopy()
   const { stdout, stderr } = spawnSync(

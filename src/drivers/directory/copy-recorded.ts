@@ -20,7 +20,8 @@ export class RecordedCopy {
   readonly #calls: CopyCalls
   readonly #sidecar: number
   readonly #path: string
-  readonly #stat = new StatBuffer()
+  /** Of the file that was opened last. */
+  readonly opened = new StatBuffer()
 
   /** Throws `target-missing` and `target-incomplete`. To be made while nothing is changed in the copy (names.lock). */
   constructor(calls: CopyCalls, path: string, sidecar: string) {
@@ -50,8 +51,8 @@ export class RecordedCopy {
         this.files.fail('openat', fd, path)
       return this.#openKept(node)
     }
-    this.#calls.statFd(fd, this.#stat)
-    if (node.isInode(this.#stat)) return fd
+    this.#calls.statFd(fd, this.opened)
+    if (node.isInode(this.opened)) return fd
     const kept = this.#openKept(node)
     // a copy that was moved has other inodes; its bytes are compared in any case
     if (kept === undefined) return fd
@@ -62,7 +63,9 @@ export class RecordedCopy {
   #openKept(node: FileNode): number | undefined {
     const path = `kept/${keptName(node.inodeLow, node.inodeHigh).toString('latin1').slice(0, -1)}`
     const fd = this.#calls.tryOpenBeneath(this.#sidecar, path, openFlag.read)
-    return fd < 0 ? undefined : fd
+    if (fd < 0) return undefined
+    this.#calls.statFd(fd, this.opened)
+    return fd
   }
 
   /** Reads a block into `into`, whose length it gives; undefined when it is not what was recorded. */

@@ -1,16 +1,15 @@
 /** The thread that reads a copy for a snapshot, in synchronous calls. See copy-snapshot.ts. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { unreachable } from '../../os/errors.ts'
-import { StatBuffer } from '../../os/stat-buffer.ts'
 import type { EntryPath } from '../../stream/entry.ts'
-import { batchBytesMax, batchEntriesMax, type SnapshotExtent, smallContentBytesMax } from '../snapshot.ts'
+import { batchBytesMax, type SnapshotExtent, smallContentBytesMax } from '../snapshot.ts'
 import { systemCalls as calls } from './copy-calls.ts'
-import { type AttributedNode, blockBytes, type CopyNode, digestBytes, type FileNode } from './copy-node.ts'
+import { blockBytes, type CopyNode, type FileNode } from './copy-node.ts'
 import { joinPath } from './copy-paths.ts'
 import { sendError } from './copy-protocol.ts'
 import { RecordedCopy } from './copy-recorded.ts'
+import { BatchMemory } from './copy-snapshot-batch.ts'
 import type {
-  PlainEntry,
   SnapshotAnswer,
   SnapshotMessage,
   SnapshotRequest,
@@ -18,7 +17,7 @@ import type {
 } from './copy-snapshot-protocol.ts'
 import type { CopyCommit } from './copy-state.ts'
 
-const { path: copyPath, sidecar } = workerData as SnapshotThreadData
+const { path: copyPath, sidecar, provedLater } = workerData as SnapshotThreadData
 
 /** Of one batch: each of them is held open. */
 const largeFilesMax = 16
@@ -38,7 +37,6 @@ class SnapshotReading {
   #lastLarge = 0
   readonly #walk = this.#inOrder('')
   #rootGiven = false
-  readonly #stat = new StatBuffer()
   readonly #block = Buffer.allocUnsafe(blockBytes)
   /** What did not fit into the batch before. */
   #left: readonly [string, CopyNode] | undefined
@@ -57,23 +55,22 @@ class SnapshotReading {
     return { commit: this.#copy.state.status.shown as CopyCommit, totalBytes, totalEntries }
   }
 
-  batch(memory: SharedArrayBuffer): SnapshotAnswer {
-    const into = Buffer.from(memory)
-    const entries: PlainEntry[] = []
+  batch(shared: SharedArrayBuffer): SnapshotAnswer {
+    const memory = new BatchMemory(shared)
     let used = 0
     const largeBefore = this.#lastLarge
-    while (entries.length < batchEntriesMax && this.#lastLarge - largeBefore < largeFilesMax) {
+    while (memory.hasRoom && this.#lastLarge - largeBefore < largeFilesMax) {
       const next = this.#next()
       if (next === undefined) break
       const [path, node] = next
       if (node.kind === 'other') continue
       if (node.kind !== 'file') {
-        entries.push(node.kind === 'symlink' ? { ...plain(path, node), to: node.target } : plain(path, node))
+        memory.add({ kind: node.kind, path, node, ...(node.kind === 'symlink' ? { to: node.target } : {}) })
         continue
       }
-      const first = this.#given.get(node)
+      const first = node.group === 0 ? undefined : this.#given.get(node)
       if (first !== undefined) {
-        entries.push({ ...plain(path, node), kind: 'hardlink', to: first })
+        memory.add({ kind: 'hardlink', path, node, to: first })
         continue
       }
       if (node.size <= smallContentBytesMax && used + node.size > batchBytesMax) {
@@ -81,11 +78,9 @@ class SnapshotReading {
         break
       }
       if (node.group !== 0) this.#given.set(node, path)
-      const entry = this.#file(path, node, into, used)
-      entries.push(entry)
-      used += entry.length ?? 0
+      used += this.#file(path, node, memory, used)
     }
-    return { entries }
+    return { count: memory.count, extras: memory.extras }
   }
 
   #next(): readonly [string, CopyNode] | undefined {
@@ -114,24 +109,51 @@ class SnapshotReading {
     }
   }
 
-  #file(path: string, node: FileNode, into: Buffer, start: number): PlainEntry {
+  /** Gives how many bytes of content went into the memory. */
+  #file(path: string, node: FileNode, memory: BatchMemory, start: number): number {
     const fd = this.#copy.open(path, node)
     if (fd === undefined) throw this.#copy.mismatch(path, 0)
     const extents = this.#extents(fd, node)
-    const digests = Buffer.from(node.digests.subarray(0, node.blocks * digestBytes))
-    const entry = { ...plain(path, node), size: node.size, digests, extents }
     if (node.size > smallContentBytesMax) {
-      const file = ++this.#lastLarge
-      this.#large.set(file, { path, node, fd, extents, block: 0 })
-      return { ...entry, file }
+      const large = ++this.#lastLarge
+      this.#large.set(large, { path, node, fd, extents, block: 0 })
+      memory.add({ kind: 'file', path, node, extents, large })
+      return 0
     }
     try {
-      if (node.size === 0) return { ...entry, start, length: 0 }
-      // read in its place where there is no hole, which is nearly always
-      const room = extents === undefined ? into.subarray(start, start + node.size) : this.#block
-      if (this.#copy.readBlock(fd, node, 0, room) === undefined) throw this.#copy.mismatch(path, 0)
-      const length = extents === undefined ? node.size : copyExtents(extents, room, 0, node.size, into, start)
-      return { ...entry, start, length }
+      let length = node.size
+      if (length > 0) {
+        // read in its place where there is no hole, which is nearly always
+        const room = extents === undefined ? memory.content.subarray(start, start + length) : this.#block
+        if (this.#read(fd, node, 0, room) === undefined) throw this.#copy.mismatch(path, 0)
+        if (extents !== undefined) length = copyExtents(extents, room, 0, node.size, memory.content, start)
+      }
+      memory.add({ kind: 'file', path, node, extents, start, length })
+      return length
+    } finally {
+      calls.closeFd(fd)
+    }
+  }
+
+  /** A block; undefined when it is not what was recorded, as far as that is looked at here. */
+  #read(fd: number, node: FileNode, block: number, into: Buffer): number | undefined {
+    if (!provedLater) return this.#copy.readBlock(fd, node, block, into)
+    const offset = block * blockBytes
+    const wanted = Math.min(blockBytes, node.size - offset)
+    const room = into.length === wanted ? into : into.subarray(0, wanted)
+    return calls.readAt(fd, room, offset) < wanted ? undefined : wanted
+  }
+
+  prove(path: EntryPath): SnapshotAnswer {
+    const node = this.#copy.state.record.find(path)
+    if (node?.kind !== 'file') return {}
+    const fd = this.#copy.open(path, node)
+    if (fd === undefined) throw this.#copy.mismatch(path, 0)
+    try {
+      for (let block = 0; block < node.blocks; block++)
+        if (this.#copy.readBlock(fd, node, block, this.#block) === undefined)
+          throw this.#copy.mismatch(path, block)
+      return {}
     } finally {
       calls.closeFd(fd)
     }
@@ -139,8 +161,7 @@ class SnapshotReading {
 
   /** Undefined when there is no hole. */
   #extents(fd: number, node: FileNode): SnapshotExtent[] | undefined {
-    calls.statFd(fd, this.#stat)
-    if (this.#stat.blocks * 512 >= node.size) return undefined
+    if (node.size === 0 || this.#copy.opened.blocks * 512 >= node.size) return undefined
     const extents: SnapshotExtent[] = []
     for (let at = calls.nextData(fd, 0); at !== undefined && at < node.size; ) {
       const end = Math.min(calls.nextHole(fd, at) ?? node.size, node.size)
@@ -160,7 +181,7 @@ class SnapshotReading {
     let used = 0
     // a whole block has to fit
     while (large.block < node.blocks && used + blockBytes <= batchBytesMax) {
-      const length = this.#copy.readBlock(fd, node, large.block, this.#block)
+      const length = this.#read(fd, node, large.block, this.#block)
       if (length === undefined) throw this.#copy.mismatch(path, large.block)
       const offset = large.block * blockBytes
       if (extents === undefined) {
@@ -204,19 +225,6 @@ function copyExtents(
   return used
 }
 
-function plain(path: string, node: AttributedNode): PlainEntry {
-  return {
-    kind: node.kind,
-    path: path as EntryPath,
-    mode: node.mode,
-    uid: node.uid,
-    gid: node.gid,
-    mtimeSeconds: node.mtimeSeconds,
-    mtimeNanoseconds: node.mtimeNanoseconds,
-    xattrs: node.xattrs.size === 0 ? undefined : Object.fromEntries(node.xattrs),
-  }
-}
-
 let reading: SnapshotReading | undefined
 
 parentPort?.on('message', ({ id, request }: { id: number; request: SnapshotRequest }) => {
@@ -237,6 +245,8 @@ function answer(request: SnapshotRequest): SnapshotAnswer {
       return reading.batch(request.memory)
     case 'piece':
       return reading.piece(request.file, request.memory)
+    case 'prove':
+      return reading.prove(request.path)
     case 'close':
       return reading.close()
     default:

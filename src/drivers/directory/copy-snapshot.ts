@@ -8,18 +8,11 @@ import type { FileLock } from '../../os/storage.ts'
 import { CopyLocks } from '../../replica/copy-locks.ts'
 import type { EntryPath } from '../../stream/entry.ts'
 import type { ConsistentCommit } from '../driver.ts'
-import {
-  batchBytesMax,
-  type Snapshot,
-  type SnapshotBatch,
-  type SnapshotEntry,
-  type SnapshotOptions,
-  smallContentBytesMax,
-} from '../snapshot.ts'
+import { batchBytesMax, type Snapshot, type SnapshotBatch, type SnapshotOptions } from '../snapshot.ts'
 import { receiveError } from './copy-protocol.ts'
 import { missing } from './copy-recorded.ts'
+import { BatchMemory } from './copy-snapshot-batch.ts'
 import type {
-  PlainEntry,
   SnapshotAnswer,
   SnapshotMessage,
   SnapshotRequest,
@@ -38,7 +31,7 @@ export async function snapshotDirectoryCopy(options: SnapshotOptions): Promise<S
   const locks = new CopyLocks(options, sidecar)
   const content = await locks.content('shared')
   try {
-    const thread = new SnapshotThread({ path, sidecar })
+    const thread = new SnapshotThread({ path, sidecar, provedLater: options.provedLater === true })
     try {
       const names = await locks.names('shared')
       try {
@@ -104,7 +97,7 @@ class DirectorySnapshot implements Snapshot {
   readonly #options: SnapshotOptions
   readonly #thread: SnapshotThread
   readonly #content: FileLock
-  readonly #free: SharedArrayBuffer[] = []
+  readonly #free: BatchMemory[] = []
   #made = 0
   #onFree: (() => void) | undefined
   #closed = false
@@ -126,36 +119,37 @@ class DirectorySnapshot implements Snapshot {
     try {
       let next = this.#ask()
       for (;;) {
-        const { memory, entries } = await next
+        const { memory, answer } = await next
         this.#options.signal.throwIfAborted()
-        if (entries.length === 0) return
+        const { count = 0, extras = [] } = answer
+        if (count === 0) return
         // one is read while the one before is used
         next = this.#ask()
         next.catch(() => undefined)
-        yield this.#batch(memory, entries)
-        for (const { size = 0, kind } of entries) if (kind === 'file') bytes += size
+        const entries = memory.entries(count, extras, large => this.#stream(large))
+        for (const entry of entries) if (entry.kind === 'file') bytes += entry.size
+        yield { entries, release: this.#releaseOf(memory) }
         this.#options.onProgress({ bytes, totalBytes: this.totalBytes })
       }
     } catch (error) {
       throw describeSystemError(error, `reading the copy '${this.#options.path}'`)
     } finally {
-      await this.close()
+      if (this.#options.provedLater !== true) await this.close()
     }
   }
 
-  async #ask(): Promise<{ memory: SharedArrayBuffer; entries: readonly PlainEntry[] }> {
+  async #ask(): Promise<{ memory: BatchMemory; answer: SnapshotAnswer }> {
     const memory = await this.#memory()
-    const { entries = [] } = await this.#thread.ask({ kind: 'batch', memory })
-    return { memory, entries }
+    return { memory, answer: await this.#thread.ask({ kind: 'batch', memory: memory.shared }) }
   }
 
-  async #memory(): Promise<SharedArrayBuffer> {
+  async #memory(): Promise<BatchMemory> {
     for (;;) {
       const free = this.#free.pop()
       if (free !== undefined) return free
       if (this.#made < batchesMax) {
         this.#made++
-        return new SharedArrayBuffer(batchBytesMax + smallContentBytesMax)
+        return new BatchMemory()
       }
       await new Promise<void>(resolve => {
         this.#onFree = resolve
@@ -163,43 +157,19 @@ class DirectorySnapshot implements Snapshot {
     }
   }
 
-  #batch(memory: SharedArrayBuffer, entries: readonly PlainEntry[]): SnapshotBatch {
+  #releaseOf(memory: BatchMemory): () => void {
     let released = false
-    return {
-      entries: entries.map(entry => this.#entry(memory, entry)),
-      release: () => {
-        if (released) return
-        released = true
-        this.#free.push(memory)
-        this.#onFree?.()
-        this.#onFree = undefined
-      },
+    return () => {
+      if (released) return
+      released = true
+      this.#free.push(memory)
+      this.#onFree?.()
+      this.#onFree = undefined
     }
   }
 
-  #entry(memory: SharedArrayBuffer, entry: PlainEntry): SnapshotEntry {
-    const { kind, path, mode, uid, gid, mtimeSeconds, mtimeNanoseconds, xattrs } = entry
-    const metadata = { path, mode, uid, gid, mtimeSeconds, mtimeNanoseconds, xattrs }
-    switch (kind) {
-      case 'directory':
-        return { kind, ...metadata }
-      case 'symlink':
-        return { kind, ...metadata, target: entry.to as string }
-      case 'hardlink':
-        return { kind, ...metadata, to: entry.to as EntryPath }
-      case 'file': {
-        const { file } = entry
-        return {
-          kind,
-          ...metadata,
-          size: entry.size as number,
-          digests: entry.digests as Uint8Array,
-          extents: entry.extents,
-          content: file === undefined ? new Uint8Array(memory, entry.start, entry.length) : undefined,
-          stream: file === undefined ? undefined : () => this.#stream(file),
-        }
-      }
-    }
+  async prove(path: EntryPath): Promise<void> {
+    await this.#thread.ask({ kind: 'prove', path })
   }
 
   async *#stream(file: number): AsyncGenerator<Uint8Array> {
