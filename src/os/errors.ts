@@ -62,6 +62,14 @@ export const errorCodes = {
   loop: { exit: 2, meaning: 'the upstream takes its log from this server' },
   'not-handed-over': { exit: 19, meaning: 'the primary did not give way; it goes on as before' },
   'timed-out': { exit: 20, meaning: 'what was waited for did not happen in time' },
+  'link-refused': { exit: 21, meaning: 'two servers do not accept each other (version, set, secret, name)' },
+  'link-broken': { exit: 19, meaning: 'the connection to a peer ended, or fell silent' },
+  // the log
+  'log-busy': { exit: 4, meaning: 'another process has the log' },
+  'log-gap': { exit: 6, meaning: 'a transaction does not follow the last one of the log' },
+  'log-removed': { exit: 6, meaning: 'the log does not keep these transactions any more' },
+  'log-damaged': { exit: 7, meaning: 'the log is damaged; what is damaged is kept aside' },
+  'log-closed': { exit: 9, meaning: 'the log was closed, or takes no work since a sync failed' },
   // archives
   'archive-damaged': { exit: 7, meaning: 'the archive is damaged, or is not what was written' },
 } as const
