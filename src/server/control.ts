@@ -57,6 +57,8 @@ export class Control {
   ): Promise<Of<T>> {
     signal.throwIfAborted()
     const { promise, resolve, reject } = Promise.withResolvers<Of<T>>()
+    // rejected before anybody waits for it, when sending fails as well
+    promise.catch(() => undefined)
     const aborted = () => reject(signal.reason)
     signal.addEventListener('abort', aborted, { once: true })
     const broken = () =>
