@@ -6,6 +6,8 @@ export interface ByteStream {
   readonly peer: string
   /** What both ends of one encrypted connection know and nobody between them; absent where there is no such thing. */
   readonly binding?: Buffer
+  /** SHA-256 of the certificate whose key the other end has proved to hold, 64 hex digits; absent where there is none. */
+  readonly certificate?: string
   /** The pieces that arrive, in order, as they come; ends when the other side has closed. Rejects when it broke. Once. */
   read(): AsyncIterable<Buffer>
   /** Resolves when more may be written (backpressure); rejects when it is broken. */
