@@ -1,6 +1,7 @@
 /** Where a commit of the directory driver stands: nothing of the tree itself, only which pass of which index it was. */
 import { HotspareError } from '../../os/errors.ts'
 import { type Position, position } from '../../stream/entry.ts'
+import { barePosition } from '../../stream/numbered-position.ts'
 
 export interface DirectoryPosition {
   /** Counts the commits that the index has seen. */
@@ -21,7 +22,7 @@ export function encodePosition(value: DirectoryPosition): Position {
 /** Throws `state-damaged`. */
 export function decodePosition(text: Position): DirectoryPosition {
   try {
-    const raw: unknown = JSON.parse(text)
+    const raw: unknown = JSON.parse(barePosition(text))
     if (typeof raw === 'object' && raw !== null && 'v' in raw && raw.v === 1) {
       const { pass, index, complete, held } = raw as Record<string, unknown>
       const isPass = typeof pass === 'number' && Number.isSafeInteger(pass) && pass >= 0

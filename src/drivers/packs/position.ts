@@ -5,6 +5,7 @@
 import { blake3 } from '@napi-rs/blake-hash'
 import { HotspareError } from '../../os/errors.ts'
 import { type EntryPath, entryPath, type Position, position } from '../../stream/entry.ts'
+import { barePosition } from '../../stream/numbered-position.ts'
 
 export const tailBytesMax = 64 * 1024
 
@@ -42,7 +43,7 @@ export function encodePosition(value: PacksPosition): Position {
 
 export function decodePosition(text: Position): PacksPosition {
   try {
-    const raw: unknown = JSON.parse(text)
+    const raw: unknown = JSON.parse(barePosition(text))
     if (typeof raw === 'object' && raw !== null && 'format' in raw && raw.format === 1) {
       const { profile, pattern, commit, consistent, pack, offset, tail } = raw as Record<string, unknown>
       const isPattern = pattern === undefined || typeof pattern === 'string'

@@ -1,6 +1,7 @@
 /** Where a copy stands in a database's history, as text for the sink to keep. */
 import * as v from 'valibot'
 import { type Position, position } from '../../stream/entry.ts'
+import { barePosition } from '../../stream/numbered-position.ts'
 
 const word = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(0xffffffff))
 
@@ -34,7 +35,7 @@ export function encodePosition(value: SqlitePosition): Position {
 export function decodePosition(text: Position | undefined): SqlitePosition | undefined {
   if (text === undefined) return undefined
   try {
-    return v.parse(schema, JSON.parse(text))
+    return v.parse(schema, JSON.parse(barePosition(text)))
   } catch {
     return undefined
   }
