@@ -7,11 +7,18 @@
  * All that must outlive the process is in its state directory; nothing is kept in memory that a crash could lose.
  */
 import type { Driver, DriverOptions, Machine } from '../drivers/driver.ts'
+import type { PromoteOptions, PromotionReport } from '../failover/promotion.ts'
+import type { RejoinReport } from '../failover/rejoining.ts'
+import type { Compressor } from '../link/compression.ts'
+import type { LinkState } from '../link/link-state.ts'
+import type { PeerTrust } from '../link/trust.ts'
 import type { LogLimits } from '../log/log.ts'
 import type { Random } from '../os/random.ts'
-import type { Transport } from '../os/transport.ts'
-import type { Position, StateDigest, StoreName } from '../stream/entry.ts'
+import type { ByteStream, Transport } from '../os/transport.ts'
+import type { StateDigest, StoreName } from '../stream/entry.ts'
 import type { Epoch } from '../stream/epoch.ts'
+
+export type { LinkState, PromoteOptions, PromotionReport, RejoinReport }
 
 export interface StoreSettings {
   readonly store: StoreName
@@ -56,27 +63,16 @@ export interface ServerMachine extends Machine {
   /** Already secured: what it connects are peers that have proved the pair's secret. */
   readonly transport: Transport
   driverNamed(name: string): Driver
+  /** Whom it believes; what is in the state directory unless told otherwise. */
+  readonly trust?: PeerTrust
+  /** For what goes over links; absent: nothing is compressed. */
+  readonly compressor?: Compressor
   /**
    * Who has the store open for writing now, for people ('mysqld, process 42'); empty when nobody has. Absent where it
    * cannot be told.
    */
   writersOf?(path: string): Promise<readonly string[]>
 }
-
-/** The states in which a link may be. */
-export type LinkState =
-  | 'stopped'
-  | 'waiting-for-call'
-  | 'calling'
-  | 'waiting-to-call'
-  | 'handshaking'
-  | 'connected'
-  | 'synchronising'
-  | 'reading-queue'
-  | 'writing'
-  | 'waiting-for-acknowledgement'
-  | 'idle'
-  | 'refused'
 
 export interface LinkStatus {
   readonly peer: string
@@ -128,6 +124,8 @@ export interface ServerStatus {
   /** A primary that has met a newer epoch: it ships nothing any more. */
   readonly fencedBy?: Epoch
   readonly upstream?: string
+  /** Where it really listens. */
+  readonly listening?: string
   readonly stream: string
   readonly log: {
     readonly first: number
@@ -168,47 +166,12 @@ export interface ProbeReport {
   readonly bytesPerSecond: number
 }
 
-export interface PromoteOptions {
-  /** The old primary hands over: nothing is lost. Needs a link to it. */
-  readonly planned: boolean
-  readonly dryRun: boolean
-  readonly signal: AbortSignal
-}
-
-export interface PromotionReport {
-  readonly epoch: Epoch
-  /** The last transaction that the new primary has. */
-  readonly number: number
-  readonly timeMs: number | undefined
-  /** Nothing; what is known to be missing; or what may be, when the old primary could not be asked. */
-  readonly lost:
-    | { readonly kind: 'nothing' }
-    | { readonly kind: 'known'; readonly fromNumber: number; readonly sinceMs: number | undefined }
-    | { readonly kind: 'unknown'; readonly afterNumber: number; readonly sinceMs: number | undefined }
-  readonly stores: readonly {
-    readonly store: StoreName
-    readonly path: string
-    readonly position: Position | undefined
-    readonly valid: boolean
-    readonly findings: readonly string[]
-  }[]
-  /** Milliseconds without a writer; of a planned one. */
-  readonly withoutWriterMs?: number
-  readonly steps: readonly { readonly step: string; readonly ms: number }[]
-  /** It was the primary of this promotion already. */
-  readonly already: boolean
-}
-
-export interface RejoinReport {
-  readonly upstream: string
-  /** What this server had beyond the promotion; undefined: nothing. */
-  readonly aside?: { readonly path: string; readonly fromNumber: number; readonly transactions: number }
-}
-
 export interface Server {
   status(): ServerStatus
   /** Newest first, at most so many. */
   messages(count: number): readonly ServerMessage[]
+  /** A caller that came another way than by the transport (ssh, over a local socket). */
+  accept(stream: ByteStream): void
   /** Resolves when the server has stopped: rejects with the fault that stopped it. */
   readonly stopped: Promise<void>
   stop(): Promise<void>
