@@ -19,6 +19,7 @@ export class Control {
   readonly #channel: Channel
   readonly #handlers = new Map<Type, (message: LinkMessage) => void | Promise<void>>()
   readonly #early: LinkMessage[] = []
+  #watcher: ((type: Type) => void) | undefined
   /** Resolves when the channel is over: undefined when it ended, else the fault of the session or of a handler. */
   readonly over: Promise<unknown>
 
@@ -39,6 +40,11 @@ export class Control {
       this.#early.splice(this.#early.indexOf(message), 1)
       void this.#handle(message).catch(() => this.session.close(`'${type}' could not be handled`))
     }
+  }
+
+  /** Is told of each message that comes, before it is handled. One at a time. */
+  watch(watcher: (type: Type) => void): void {
+    this.#watcher = watcher
   }
 
   off(type: Type): void {
@@ -76,6 +82,7 @@ export class Control {
 
   async #run(): Promise<void> {
     for await (const message of this.#channel.messages()) {
+      this.#watcher?.(message.type)
       if (this.#handlers.has(message.type)) await this.#handle(message)
       else if (this.#early.push(message) > earlyMax)
         throw new HotspareError(
