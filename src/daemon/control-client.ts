@@ -3,8 +3,8 @@
 import type { Socket } from 'node:net'
 import { type ErrorCode, errorCodes, HotspareError } from '../os/errors.ts'
 import { connectLocal } from '../os/local-socket.ts'
+import { parsed } from '../replica/meta.ts'
 import { answerSchema, type ControlAnswer, controlName, readLines, sendLine } from './control-protocol.ts'
-import { parsed } from './meta.ts'
 import {
   type HeldPass,
   type HeldPassReport,

@@ -6,7 +6,7 @@
  */
 import type { Socket } from 'node:net'
 import * as v from 'valibot'
-import { parseJson } from './meta.ts'
+import { parseJson } from '../replica/meta.ts'
 
 export const controlVersion = 1
 export const controlName = 'control'

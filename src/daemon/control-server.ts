@@ -3,6 +3,7 @@
 import type { Socket } from 'node:net'
 import { HotspareError } from '../os/errors.ts'
 import { type LocalServer, listenLocal } from '../os/local-socket.ts'
+import { parsed } from '../replica/meta.ts'
 import {
   type ControlRequest,
   controlName,
@@ -11,7 +12,6 @@ import {
   requestSchema,
   sendLine,
 } from './control-protocol.ts'
-import { parsed } from './meta.ts'
 import { type HeldPass, PassAbandoned } from './pass-request.ts'
 import type { PassClient, PassGate } from './passes.ts'
 

@@ -1,8 +1,8 @@
 import type { CopyOptions, Machine, Notice } from '../drivers/driver.ts'
+import { whileStopped } from '../replica/sidecar.ts'
 import { type CopyPlace, locateCopy } from './locate.ts'
 import { localMachine } from './machine.ts'
 import { absolutePath } from './paths.ts'
-import { whileStopped } from './sidecar.ts'
 
 /** What every act on a finished or followed copy takes. */
 export interface CopyRequest {

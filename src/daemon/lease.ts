@@ -16,7 +16,7 @@ import type { Clock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
 import type { RunningCommand } from '../os/run-command.ts'
 import { type FileLock, parentDirectory, readSmallFile, type Storage } from '../os/storage.ts'
-import { parsed, parseJson } from './meta.ts'
+import { parsed, parseJson } from '../replica/meta.ts'
 import { leaveKey, type Mode, modeSchema } from './mode.ts'
 import { leasesDirectory } from './state-directory.ts'
 

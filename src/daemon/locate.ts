@@ -7,10 +7,10 @@ import { allDrivers, detectAll, driverNamed } from '../drivers/registry.ts'
 import { describeSystemError, HotspareError } from '../os/errors.ts'
 import { realPath } from '../os/real-path.ts'
 import { type FileStat, parentDirectory, type Storage } from '../os/storage.ts'
+import { type Meta, readMeta } from '../replica/meta.ts'
+import { sidecarPath } from '../replica/sidecar.ts'
 import { type StoreName, storeName } from '../stream/entry.ts'
-import { type Meta, readMeta } from './meta.ts'
 import { refuseOverlap } from './overlap.ts'
-import { sidecarPath } from './sidecar.ts'
 
 export interface FollowRequest {
   /** Absolute paths; a trailing '/' of the target has a meaning. */

@@ -1,12 +1,12 @@
 /** Who makes a mirror's passes: the follower of the target when one runs, else a follower in this process. */
 import type { Machine } from '../drivers/driver.ts'
 import { HotspareError } from '../os/errors.ts'
+import { isFollowed, sidecarPath } from '../replica/sidecar.ts'
 import { connectControl } from './control-client.ts'
 import type { FollowEvent } from './events.ts'
 import { followFor } from './follow.ts'
 import type { FollowPlace } from './locate.ts'
 import { type PassClient, PassGate } from './passes.ts'
-import { isFollowed, sidecarPath } from './sidecar.ts'
 
 export interface MirrorPasses {
   readonly client: PassClient

@@ -5,11 +5,11 @@ import type { Replica } from '../drivers/driver.ts'
 import type { Clock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
 import type { Storage } from '../os/storage.ts'
+import type { FollowerStatus } from '../replica/status-file.ts'
 import { type Commit, position, storeName } from '../stream/entry.ts'
 import type { Source } from '../stream/source.ts'
 import type { FollowEvent } from './events.ts'
 import { FollowMonitor } from './monitor.ts'
-import type { FollowerStatus } from './status-file.ts'
 
 /** Time that passes when the test says so. */
 class TestClock implements Clock {

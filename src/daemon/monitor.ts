@@ -8,12 +8,12 @@ import type { ConsistentCommit, Replica } from '../drivers/driver.ts'
 import type { Clock } from '../os/clock.ts'
 import { describeSystemError, HotspareError } from '../os/errors.ts'
 import type { Storage } from '../os/storage.ts'
+import { type FollowerStatus, writeStatusFile } from '../replica/status-file.ts'
 import type { Commit, Position } from '../stream/entry.ts'
 import type { PumpProgress } from '../stream/pump.ts'
 import type { Source } from '../stream/source.ts'
 import type { FollowEvent, FollowEventBody } from './events.ts'
 import { LagMeter } from './lag.ts'
-import { type FollowerStatus, writeStatusFile } from './status-file.ts'
 
 const tickMs = 500
 const statusIntervalMs = 1_000

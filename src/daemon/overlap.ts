@@ -1,7 +1,7 @@
 import { HotspareError } from '../os/errors.ts'
 import { isWithin } from '../os/real-path.ts'
 import type { Storage } from '../os/storage.ts'
-import { sidecarPath } from './sidecar.ts'
+import { sidecarPath } from '../replica/sidecar.ts'
 
 /** What engines keep beside a one-file store: to write a copy there would be to write into the store. */
 const sideFileSuffixes = ['-wal', '-shm', '-journal']

@@ -1,7 +1,7 @@
 /** A command's end of a running server's local socket. */
 import { type ErrorCode, errorCodes, HotspareError, isSystemError } from '../os/errors.ts'
 import { connectLocal } from '../os/local-socket.ts'
-import { parsed, parseJson } from './meta.ts'
+import { parsed, parseJson } from '../replica/meta.ts'
 import {
   type ServerRequestBody,
   serverAnswerSchema,

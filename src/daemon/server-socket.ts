@@ -2,9 +2,9 @@
 import type { Socket } from 'node:net'
 import { describeSystemError, HotspareError } from '../os/errors.ts'
 import { type LocalServer, listenLocal } from '../os/local-socket.ts'
+import { parsed, parseJson } from '../replica/meta.ts'
 import type { Server } from '../server/server.ts'
 import { storeName } from '../stream/entry.ts'
-import { parsed, parseJson } from './meta.ts'
 import {
   requestBytesMax,
   type ServerAnswerBody,

@@ -1,11 +1,11 @@
 import type { ConsistentCommit, Machine } from '../drivers/driver.ts'
 import { describeSystemError } from '../os/errors.ts'
+import { isFollowed } from '../replica/sidecar.ts'
+import { type FollowerStatus, readStatusFile } from '../replica/status-file.ts'
 import { type Position, position as toPosition } from '../stream/entry.ts'
 import { type CopyPlace, locateCopy } from './locate.ts'
 import { localMachine } from './machine.ts'
 import { absolutePath } from './paths.ts'
-import { isFollowed } from './sidecar.ts'
-import { type FollowerStatus, readStatusFile } from './status-file.ts'
 
 export interface StatusRequest {
   readonly target: string

@@ -78,6 +78,17 @@ export async function writeMeta(storage: Storage, sidecar: string, meta: Meta): 
   await storage.syncDirectory(sidecar)
 }
 
+/**
+ * The path is a live store from here on: nobody takes it for a copy any more. Durable when it resolves; idempotent. What
+ * else is in the sidecar stays, for when it becomes a copy again.
+ */
+export async function putMetaAside(storage: Storage, sidecar: string): Promise<void> {
+  const path = metaPath(sidecar)
+  if ((await storage.stat(sidecar)) === undefined) return
+  if ((await storage.stat(path)) !== undefined) await storage.rename(path, `${path}.aside`)
+  await storage.syncDirectory(sidecar)
+}
+
 /** Undefined when it is not as the schema says. */
 export function parsed<Schema extends v.GenericSchema>(
   schema: Schema,
