@@ -16,6 +16,8 @@ import { xxh64 } from '@node-rs/xxhash'
 
 const intro = 'hotspare1 '
 const contentLength = 22
+/** Enough for so many characters, and whole groups of them. */
+const digestBytesShown = 18
 export const chainStart = '0'.repeat(16)
 
 export type MarkTail =
@@ -36,8 +38,10 @@ export function endMark(members: number): string {
 
 /** What a mark says of a content's digest. */
 export function markedDigest(digest: Uint8Array): string {
-  const bytes = Buffer.from(digest.buffer, digest.byteOffset, digest.length)
-  return bytes.toString('base64url').slice(0, contentLength)
+  const bytes = Buffer.isBuffer(digest)
+    ? digest
+    : Buffer.from(digest.buffer, digest.byteOffset, digest.length)
+  return bytes.toString('base64url', 0, digestBytesShown).slice(0, contentLength)
 }
 
 /** What a mark says of a content that is at hand, and at most 1 MiB. */

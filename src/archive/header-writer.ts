@@ -4,7 +4,6 @@
  * process's number. Each ends with a mark by which it is proved (archive-mark.ts).
  */
 import type { SnapshotEntry, SnapshotExtent, SnapshotFile } from '../drivers/snapshot.ts'
-import { unreachable } from '../os/errors.ts'
 import type { EntryPath } from '../stream/entry.ts'
 import { xattrRecord } from './acl-text.ts'
 import {
@@ -17,6 +16,7 @@ import {
   nextChain,
 } from './archive-mark.ts'
 import { contentDigest } from './content-digest.ts'
+import { MainHeader, putCommon, ustarSplit } from './main-header.ts'
 import { encodeXattrName, paxRecord, paxTime } from './pax-records.ts'
 import { sparseMap, sparseNamePrefix } from './sparse-map.ts'
 import {
@@ -40,7 +40,6 @@ export interface MemberHeader {
   readonly dataBytes: number
 }
 
-const ustarMagic = 'ustar\x0000'
 const paxName = 'PaxHeader'
 /** Headers for records of up to so many bytes are kept. */
 const paxHeadersMax = 1024
@@ -52,6 +51,7 @@ export class HeaderWriter {
   #chain = chainStart
   #members = 0
   readonly #paxHeaders = new Map<number, Buffer>()
+  readonly #main = new MainHeader()
 
   constructor(ownName: string) {
     this.#ownName = ownName
@@ -100,7 +100,7 @@ export class HeaderWriter {
     const recordBytes = paddedBytes(records.length)
     const area = this.#reserve(2 * blockBytes + recordBytes)
     this.#putPax(area, records, typeflag.pax)
-    putMain(area, blockBytes + recordBytes, entry, name, link, dataBytes)
+    this.#main.put(area, blockBytes + recordBytes, entry, name, link, dataBytes)
     return { bytes: this.#seal(area, records, mark), map, dataBytes }
   }
 
@@ -126,7 +126,7 @@ export class HeaderWriter {
     const known = this.#paxHeaders.get(length)
     if (known !== undefined && type === typeflag.pax) return known
     const header = Buffer.alloc(blockBytes)
-    putCommon(header, 0, type)
+    putCommon(header, type)
     header.write(paxName, 0, 'latin1')
     putOctal(header, 0, field.mode, 0o644)
     putOctal(header, 0, field.uid, 0)
@@ -192,13 +192,6 @@ function textRecords(name: string, link: string): string {
   return (isBinary ? paxRecord('hdrcharset', 'BINARY') : '') + records.join('')
 }
 
-/** Where a path can be cut into a header's two fields for it; undefined when it does not fit. */
-function ustarSplit(path: string): number | undefined {
-  if (path.length <= nameBytesMax) return undefined
-  const cut = path.indexOf('/', path.length - nameBytesMax - 1)
-  return cut < 1 || cut > field.prefix.length || cut === path.length - 1 ? undefined : cut
-}
-
 function numberRecords(entry: SnapshotEntry, dataBytes: number): string {
   const { uid, gid, mtimeSeconds, mtimeNanoseconds } = entry
   let records = ''
@@ -228,49 +221,4 @@ function sparseRecords(path: string, size: number): string {
     paxRecord('GNU.sparse.name', path) +
     paxRecord('GNU.sparse.realsize', String(size))
   )
-}
-
-function putCommon(area: Buffer, start: number, type: string): void {
-  area.fill(0, start, start + blockBytes)
-  area[start + field.typeflag.at] = type.charCodeAt(0)
-  area.write(ustarMagic, start + field.magic.at, 'latin1')
-  putOctal(area, start, field.devmajor, 0)
-  putOctal(area, start, field.devminor, 0)
-}
-
-function putMain(
-  area: Buffer,
-  start: number,
-  entry: SnapshotEntry,
-  name: string,
-  link: string,
-  dataBytes: number,
-): void {
-  putCommon(area, start, typeOf(entry))
-  const cut = ustarSplit(name)
-  if (cut !== undefined)
-    area.write(name.slice(0, cut), start + field.prefix.at, field.prefix.length, 'latin1')
-  area.write(cut === undefined ? name : name.slice(cut + 1), start, nameBytesMax, 'latin1')
-  if (link !== '') area.write(link, start + field.linkname.at, nameBytesMax, 'latin1')
-  putOctal(area, start, field.mode, entry.mode)
-  putOctal(area, start, field.uid, entry.uid > idMax ? 0 : entry.uid)
-  putOctal(area, start, field.gid, entry.gid > idMax ? 0 : entry.gid)
-  putOctal(area, start, field.size, dataBytes > sizeMax ? 0 : dataBytes)
-  putOctal(area, start, field.mtime, Math.min(Math.max(entry.mtimeSeconds, 0), sizeMax))
-  putChecksum(area, start)
-}
-
-function typeOf(entry: SnapshotEntry): string {
-  switch (entry.kind) {
-    case 'file':
-      return typeflag.file
-    case 'directory':
-      return typeflag.directory
-    case 'symlink':
-      return typeflag.symlink
-    case 'hardlink':
-      return typeflag.hardlink
-    default:
-      return unreachable(entry)
-  }
 }

@@ -38,8 +38,10 @@ export function paxTime(seconds: number, nanoseconds: number): string {
   const isBefore = seconds < 0
   const whole = isBefore ? -seconds - 1 : seconds
   const rest = isBefore ? 1_000_000_000 - nanoseconds : nanoseconds
-  const fraction = String(rest).padStart(9, '0').replace(/0+$/, '')
-  return `${isBefore ? '-' : ''}${whole}.${fraction}`
+  let digits = rest
+  let length = 9
+  for (; digits % 10 === 0; length--) digits /= 10
+  return `${isBefore ? '-' : ''}${whole}.${String(digits).padStart(length, '0')}`
 }
 
 export interface PaxTime {

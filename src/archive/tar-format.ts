@@ -57,14 +57,24 @@ export function wholeBytes(endOffset: number): number {
   return Math.ceil((endOffset + 2 * blockBytes) / recordBytes) * recordBytes
 }
 
-/** Octal digits up to the field's last byte, which is a zero. */
-export function putOctal(into: Uint8Array, start: number, { at, length }: Field, value: number): void {
+/** Octal digits up to the field's last byte, which is a zero; gives the sum of its bytes. */
+export function putOctal(into: Uint8Array, start: number, { at, length }: Field, value: number): number {
   let rest = value
+  let sum = 0
   for (let i = start + at + length - 2; i >= start + at; i--) {
-    into[i] = 0x30 + (rest % 8)
-    rest = Math.floor(rest / 8)
+    let digit: number
+    if (rest < 0x40000000) {
+      digit = rest & 7
+      rest >>= 3
+    } else {
+      digit = rest % 8
+      rest = Math.floor(rest / 8)
+    }
+    into[i] = 0x30 + digit
+    sum += 0x30 + digit
   }
   into[start + at + length - 1] = 0
+  return sum
 }
 
 /** Undefined when the field holds no number. Empty counts as 0, as every tar has it. */
@@ -103,8 +113,8 @@ export function readText(block: Buffer, { at, length }: Field): string {
 
 const pairMask = 0x00ff00ff
 
-/** The sum of all bytes of a header block, with its checksum field as spaces. */
-export function checksumOf(block: Uint8Array, start = 0): number {
+/** The sum of all bytes of a header block. */
+export function sumOf(block: Uint8Array, start = 0): number {
   let even = 0
   let odd = 0
   for (let i = start; i < start + blockBytes; i += 4) {
@@ -116,14 +126,24 @@ export function checksumOf(block: Uint8Array, start = 0): number {
     even += word & pairMask
     odd += (word >>> 8) & pairMask
   }
-  let sum = (even & 0xffff) + (even >>> 16) + (odd & 0xffff) + (odd >>> 16)
+  return (even & 0xffff) + (even >>> 16) + (odd & 0xffff) + (odd >>> 16)
+}
+
+/** What a header's checksum is taken of: its sum with the checksum's own field as spaces. */
+export function checksumOf(block: Uint8Array, start = 0): number {
+  let sum = sumOf(block, start)
   const { at, length } = field.checksum
   for (let i = start + at; i < start + at + length; i++) sum += 0x20 - (block[i] as number)
   return sum
 }
 
 export function putChecksum(block: Uint8Array, start = 0): void {
-  let rest = checksumOf(block, start)
+  putSum(block, start, checksumOf(block, start) - 0x20 * field.checksum.length)
+}
+
+/** `sum` is that of a block whose checksum is zeros yet. */
+export function putSum(block: Uint8Array, start: number, sum: number): void {
+  let rest = sum + 0x20 * field.checksum.length
   const at = start + field.checksum.at
   for (let i = at + 5; i >= at; i--) {
     block[i] = 0x30 + (rest & 7)

@@ -70,6 +70,28 @@ test('a whole archive is accepted in whatever pieces it comes', async () => {
   }
 })
 
+test('in whatever pieces an archive comes, its members are the same', async () => {
+  const membersOf = (bytes: Buffer, pieceBytes: number) => {
+    const members: unknown[] = []
+    const reader = new TarReader({ onMember: (...member) => members.push(member), onFault() {} })
+    for (let at = 0; at < bytes.length; at += pieceBytes)
+      reader.push(Buffer.from(bytes.subarray(at, at + pieceBytes)))
+    reader.end()
+    return members
+  }
+  const times = [0, 1, 1.5, 1_700_000_000.123456, -1, -1.5, 2 ** 33 + 0.25]
+  for (const [i, time] of times.entries()) {
+    const path = join(tree, `time-${i}`)
+    fs.writeFileSync(path, `content ${i}`.repeat(i * 100))
+    fs.utimesSync(path, 1, time)
+  }
+  const bytes = fs.readFileSync(await write('tar', 'same.tar'))
+  const members = membersOf(bytes, bytes.length)
+  assert.ok(members.length > times.length)
+  for (const pieceBytes of [1, 512, 4000]) assert.deepEqual(membersOf(bytes, pieceBytes), members)
+  for (const i of times.keys()) fs.rmSync(join(tree, `time-${i}`))
+})
+
 test('any bit that is flipped anywhere in a tar is seen', async () => {
   const bytes = fs.readFileSync(await write('tar', 'flip.tar'))
   for (let at = 0; at < bytes.length; at++) {

@@ -31,11 +31,13 @@ import {
   wholeBytes,
 } from './tar-format.ts'
 import { type PaxRecords, parseMember, type TarMember } from './tar-member.ts'
+import { parseUsualHeader, usualHeaderBytes } from './usual-header.ts'
 
 /** Header blocks of one member, all together. */
 const areaBytesMax = 2 * paxBytesMax
 const mapBytesMax = 40 * extentsMax
 const smallBytesMax = 1024 * 1024
+const paxByte = typeflag.pax.charCodeAt(0)
 
 export interface TarFault {
   /** In the uncompressed archive. */
@@ -206,6 +208,7 @@ export class TarReader {
   // ---- headers
 
   #header(): boolean {
+    if (this.#usual()) return true
     for (let at = 0; ; ) {
       const area = this.#peek(at + blockBytes)
       if (area === undefined) return false
@@ -222,6 +225,20 @@ export class TarReader {
       header.copy(this.#lastExtension)
       at += blockBytes + paddedBytes(size)
     }
+  }
+
+  /** True when the next member was of the usual kind, and was begun. */
+  #usual(): boolean {
+    if (this.#carryLength > 0 || this.#chunk.length - this.#at < usualHeaderBytes || this.#globals.length > 0)
+      return false
+    const area = this.#chunk.subarray(this.#at, this.#at + usualHeaderBytes)
+    const known = this.#lastExtension
+    if (known[field.typeflag.at] !== paxByte || area.compare(known, 0, blockBytes, 0, blockBytes) !== 0)
+      return false
+    const member = parseUsualHeader(area, readNumber(known, field.size) ?? 0, this.#offset)
+    if (member === undefined) return false
+    this.#enter(member, area, usualHeaderBytes - blockBytes)
+    return true
   }
 
   /** Headers of records are the same again and again: the last whose checksum was right. */
@@ -294,7 +311,11 @@ export class TarReader {
   #begin(area: Buffer, mainAt: number): boolean {
     const result = parseMember(area, mainAt, this.#offset, this.#globals)
     if ('invalid' in result) return this.#lose(0, `a header is damaged: ${result.invalid}`)
-    const { member } = result
+    this.#enter(result.member, area, mainAt)
+    return true
+  }
+
+  #enter(member: TarMember, area: Buffer, mainAt: number): void {
     this.members++
     if (this.#hasEndMark) this.#fault('it stands behind the last header', this.#offset, member.path)
     if (member.mark !== undefined && member.chainAt > 0) {
@@ -314,7 +335,6 @@ export class TarReader {
     this.#extents = []
     this.#fileAt = 0
     this.#mapBytes = blockBytes
-    return true
   }
 
   #stateOf(member: TarMember, area: Buffer, mainAt: number): State {
@@ -472,5 +492,5 @@ function markOf(
 }
 
 export function leadsOutside(path: string): boolean {
-  return path.startsWith('/') || path.split('/').includes('..')
+  return path.startsWith('/') || (path.includes('..') && path.split('/').includes('..'))
 }
