@@ -64,6 +64,7 @@ const schema = v.strictObject({
   role: v.picklist(['primary', 'standby']),
   upstream: v.optional(text),
   fencedBy: v.optional(epoch),
+  handedOver: v.optional(v.strictObject({ epoch, number })),
   enqueuing: v.boolean(),
   applying: v.boolean(),
   promotion: v.optional(promotion),

@@ -54,6 +54,8 @@ export interface ServerState {
   readonly upstream?: string
   /** Of a primary: it was replaced. */
   readonly fencedBy?: Epoch
+  /** It gave way by itself, at this transaction: whoever begins the epoch has all up to it. */
+  readonly handedOver?: { readonly epoch: Epoch; readonly number: number }
   readonly enqueuing: boolean
   readonly applying: boolean
   readonly promotion?: PromotionRecord
