@@ -144,7 +144,7 @@ test('each event in each state of a link that calls leads where the table says, 
     if (state === 'waiting-for-call') continue
     for (const [event, expected] of Object.entries(events) as [LinkEvent, Expected][]) {
       const step = stepLink(life(state, false), event)
-      const [next, act] =
+      const [next, act]: readonly [LinkState, LinkAct | undefined] =
         expected === 'same'
           ? [state, undefined]
           : typeof expected === 'string'
