@@ -4,6 +4,9 @@
  * it is synced, and any fault with it only drops it. Its checksums keep it from being wrong.
  */
 import fs from 'node:fs'
+import { fileKind } from '../../os/stat-buffer.ts'
+import { displayPath } from '../../stream/entry.ts'
+import { entryFlag } from './entry-flags.ts'
 import type { DirectoryPosition } from './position.ts'
 import { loadTree, type TreeChange, TreeFile, type TreeIndex } from './tree-index.ts'
 
@@ -24,6 +27,8 @@ export class IndexStore {
       const wanted = encodeHeader(position)
       const loaded = loadTree(this.#path, header => header.equals(wanted))
       if (loaded === undefined) return undefined
+      const missing = missingDirectory(loaded.index)
+      if (missing !== undefined) throw new Error(`it does not say what is in '${displayPath(missing)}'`)
       this.#file = TreeFile.open(this.#path, loaded.group, { durable: false })
       return loaded.index
     } catch (error) {
@@ -81,6 +86,24 @@ export class IndexStore {
     this.#file = undefined
     file?.close()
   }
+}
+
+/**
+ * A directory that the copy is said to have, and of which nothing is known: nobody would look at it any more, so that an
+ * index without it must not be used. What is pending is looked for anyway.
+ */
+function missingDirectory(index: TreeIndex): string | undefined {
+  for (const [path, block] of index.directories) {
+    if (path === '.') continue
+    const { words } = block
+    for (let i = 0; i < block.count; i++) {
+      if (((words[block.wordOf(i)] as number) & 0o170000) !== fileKind.directory) continue
+      if ((block.flags(i) & entryFlag.pending) !== 0) continue
+      const child = path === '' ? block.name(i) : `${path}/${block.name(i)}`
+      if (!index.directories.has(child)) return child
+    }
+  }
+  return index.directories.has('') ? undefined : ''
 }
 
 function encodeHeader({ index, pass }: Pick<DirectoryPosition, 'index' | 'pass'>): Buffer {

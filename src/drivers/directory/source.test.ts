@@ -10,6 +10,7 @@ import type { DirectorySource } from './source.ts'
 import { NaiveSink } from './testing/naive-sink.ts'
 import { openTree, scratch } from './testing/source-fixture.ts'
 import { treeState } from './testing/tree-state.ts'
+import { type LoadedTree, loadTree, TreeFile } from './tree-index.ts'
 
 interface Place {
   readonly live: string
@@ -143,6 +144,51 @@ test('a commit that the copy did not take is given again, and what was hinted be
   // the sink has seen none of it
   await pass(at.sink)
   assertSame(at)
+})
+
+test('acknowledgements in the middle of a pass leave an index that knows the whole tree', async t => {
+  const at = place(t)
+  // more files than one commit takes, bytes that are synced at once, an index that is large enough to be written anew
+  const name = 'n'.repeat(200)
+  const content = Buffer.alloc(500, 'x')
+  for (let d = 0; d < 21; d++) {
+    fs.mkdirSync(join(at.live, `d${d}`))
+    for (let i = 0; i < 1000; i++) fs.writeFileSync(join(at.live, `d${d}/${name}${i}`), content)
+  }
+  const first = await openTree(t, at.live, at.index)
+  await first.pass(at.sink)
+  assert.ok(at.sink.commits.length > 1, 'a pass of more than one commit')
+  await first.source.close()
+  given(at.sink)
+  for (const d of [0, 10, 20]) fs.writeFileSync(join(at.live, `d${d}/${name}0`), 'changed')
+  const second = await openTree(t, at.live, at.index)
+  await second.pass(at.sink)
+  assertSame(at)
+  // and did so without comparing all content anew
+  assert.deepEqual(second.notices, [])
+  assert.equal(given(at.sink).filter(what => what.startsWith('write')).length, 3)
+})
+
+test('an index that says nothing of a directory that the copy has is not used', async t => {
+  const at = place(t)
+  fs.mkdirSync(join(at.live, 'd'))
+  fs.writeFileSync(join(at.live, 'd/f'), 'one')
+  const first = await openTree(t, at.live, at.index)
+  await first.pass(at.sink)
+  await first.source.close()
+  const file = join(at.index, 'index')
+  const { index, group } = loadTree(file) as LoadedTree
+  index.directories.delete('d')
+  TreeFile.create(file, group.header, index, { durable: false }).close()
+  fs.writeFileSync(join(at.live, 'd/f'), 'two')
+  const second = await openTree(t, at.live, at.index)
+  at.sink.tellsInventory = true
+  await second.pass(at.sink)
+  assertSame(at)
+  assert.deepEqual(
+    second.notices.map(({ code }) => code),
+    ['index-lost'],
+  )
 })
 
 async function readAll(source: DirectorySource, from: Position | undefined): Promise<number> {

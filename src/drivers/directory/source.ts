@@ -164,7 +164,9 @@ class TreeSource implements DirectorySource {
   }
 
   async acknowledge(position: Position): Promise<void> {
-    if (this.#index === undefined || this.#at === undefined || position !== encodePosition(this.#at)) return
+    // while a pass goes on, the index in memory is still that of its beginning
+    if (this.#reading || this.#index === undefined || this.#at === undefined) return
+    if (position !== encodePosition(this.#at)) return
     this.#store.settle(this.#at, this.#index, growthMax)
   }
 

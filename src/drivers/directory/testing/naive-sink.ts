@@ -26,6 +26,8 @@ export class NaiveSink implements Sink {
   readonly changes: Change[] = []
   /** Say what there is instead of a position, until the next commit. */
   forgetful = false
+  /** Say what there is also while it has a position. */
+  tellsInventory = false
   readonly #replacing = new Map<string, string | Buffer>()
 
   constructor(root: string) {
@@ -121,7 +123,7 @@ export class NaiveSink implements Sink {
   }
 
   async inventory(): Promise<Inventory | undefined> {
-    if (!this.forgetful) return undefined
+    if (!this.forgetful && !this.tellsInventory) return undefined
     const files: InventoryFile[] = []
     const others: InventoryNode[] = []
     const seen = new Set<bigint>()
