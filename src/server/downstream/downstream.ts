@@ -28,6 +28,10 @@ export interface DownstreamOptions {
   tell(level: Level, code: string, text: string): void
   /** The upstream writes in a newer epoch than `state` has: durable when it resolves. A rejection ends the session. */
   learnt(epoch: Epoch): Promise<void>
+  /** What those below this server have of these stores is void (`Upstream.invalidate`). */
+  invalidate(stores: readonly StoreName[]): Promise<void>
+  /** The log is about to begin anew: no session downwards may go on with it (`Upstream.disconnect`). */
+  disconnect(reason: string): Promise<void>
   /** The standby cannot go on: the log takes no work any more, or a bug. Once; it has stopped by itself. */
   failed(error: unknown): void
 }
@@ -58,11 +62,14 @@ export interface Taking {
   stop(): Promise<void>
 }
 
+/** Where a copy is, for what its driver does with it. */
+export type CopyAt = Omit<CopyOptions, 'signal' | 'onProgress' | 'onNotice'>
+
 /** Where a store's copy stands once nothing is applied to it any more. */
 export interface ReplicaStand {
   readonly store: StoreName
   readonly driver: Driver
-  readonly copy: Omit<CopyOptions, 'signal' | 'onProgress' | 'onNotice'>
+  readonly copy: CopyAt
   /** The last transaction that its copy holds; undefined: it has to be synchronised, and what it holds is no cut. */
   readonly number: number | undefined
   /** What the copy opens as; the position is the driver's own. */
@@ -77,7 +84,7 @@ export interface RestingCopy {
   /** The driver's own. */
   readonly position: Position
   readonly driver: Driver
-  readonly copy: Omit<CopyOptions, 'signal' | 'onProgress' | 'onNotice'>
+  readonly copy: CopyAt
 }
 
 export interface Downstream {
@@ -89,7 +96,7 @@ export interface Downstream {
 
   /** Off: resolves when each copy rests at a consistent commit, or is said to wait for one. Durable. */
   setApplying(on: boolean): Promise<void>
-  /** Durable when it resolves; `peer-unknown` and the like never: `usage` when the store is not quarantined. */
+  /** Durable when it resolves. `usage`: no such store, or it needs no release. */
   release(store: StoreName, how: 'retry' | 'synchronise'): Promise<void>
   /**
    * Puts into the copies all that the log has, whether applying is on or not, and rests at its last consistent commit.
