@@ -33,8 +33,10 @@ export interface UpstreamOptions {
 }
 
 export type UpstreamRole =
-  /** Neither pumps nor ships: a server that starts, or is fenced, or changes its role. */
+  /** Neither pumps nor ships, and has no source open: a server that starts, or changes its role. */
   | { readonly kind: 'resting' }
+  /** A primary that was replaced: as resting, but its sources stay open, so that `drain` can go on where they are. */
+  | { readonly kind: 'fenced' }
   /** Reads its live stores into the log (as far as `enqueuing` is on). The log's epoch is this server's own already. */
   | { readonly kind: 'primary' }
   | {
@@ -90,11 +92,15 @@ export interface Upstream {
   /** Of a primary. Off: resolves when nothing more is put into the log. The state is the caller's to keep durable. */
   setEnqueuing(on: boolean): Promise<void>
   /**
-   * Of a primary: reads every store to its end once more. Resolves with the log's last number then, all durable. Rejects
-   * with the fault of a store that cannot be read, or `target-incomplete` when nobody ever had it synchronised.
+   * Of a primary, also one that is fenced: reads every store into the log to its end once more. Resolves with the log's
+   * last number then, all durable. A store whose continuity with the log cannot be proved is left out and said: what is
+   * new in it has to be compared. Rejects with the fault of a store that cannot be read.
    */
-  readToEnd(signal: AbortSignal): Promise<number>
-  /** Resolves with the number when all that is committed at the stores now is durable at the peer. */
+  drain(signal: AbortSignal): Promise<number>
+  /**
+   * Resolves with the number when all that is committed at the stores now is durable at the peer. Rejects when a store
+   * cannot be read to its end, or the peer has to synchronise and the signal aborts first.
+   */
   waitFor(peer: string, signal: AbortSignal): Promise<number>
   /** Sends bytes to the peer that it writes to its disk. `peer-away` when it is not connected. */
   probe(peer: string, bytes: number, signal: AbortSignal): Promise<ProbeReport>
