@@ -34,6 +34,7 @@ const registrations = {
   archive: async (): Promise<Register> => (await import('./archive.ts')).registerArchive,
   status: async (): Promise<Register> => (await import('./status.ts')).registerStatus,
   init: async (): Promise<Register> => (await import('./init.ts')).registerInit,
+  pair: async (): Promise<Register> => (await import('./pair.ts')).registerPair,
   service: async (): Promise<Register> => (await import('./service.ts')).registerService,
   query: async (): Promise<Register> => (await import('./query.ts')).registerQuery,
   stats: async (): Promise<Register> => (await import('./query.ts')).registerStats,
@@ -44,6 +45,7 @@ const registrations = {
   promote: async (): Promise<Register> => (await import('./promote.ts')).registerPromote,
   rejoin: async (): Promise<Register> => (await import('./promote.ts')).registerRejoin,
   release: async (): Promise<Register> => (await import('./release.ts')).registerRelease,
+  link: async (): Promise<Register> => (await import('./link-stdio.ts')).registerLink,
   drivers: async (): Promise<Register> => (await import('./drivers.ts')).registerDrivers,
   demo: async (): Promise<Register> => (await import('./demo.ts')).registerDemo,
 } as const

@@ -63,6 +63,7 @@ export class SocketStream implements ByteStream {
       if (this.#bytes >= readBytesMax) this.#readable.pause()
       this.#arrived?.()
     })
+    this.#readable.resume()
     for (;;) {
       const pieces = this.#pieces
       if (pieces.length > 0 && !this.#closed) {
