@@ -46,6 +46,11 @@ const zstdCompress: (data: Uint8Array, options: zlib.ZstdOptions) => Promise<Buf
 )
 const gzip: (data: Uint8Array, options: zlib.ZlibOptions) => Promise<Buffer> = promisify(zlib.gzip)
 
+export function zstdParameters(level: number): Record<number, number> {
+  const { ZSTD_c_compressionLevel, ZSTD_c_checksumFlag } = zlib.constants
+  return { [ZSTD_c_compressionLevel]: level, [ZSTD_c_checksumFlag]: 1 }
+}
+
 /** Compresses one frame, in the thread pool. `data` must not change until it resolves; a tar's frame is `data` itself. */
 export function encodeFrame(format: ArchiveFormat, level: number, data: Buffer): Promise<Buffer> {
   switch (format) {
@@ -56,10 +61,7 @@ export function encodeFrame(format: ArchiveFormat, level: number, data: Buffer):
     case 'tar.zst':
       return zstdCompress(data, {
         chunkSize: roomBytes,
-        params: {
-          [zlib.constants.ZSTD_c_compressionLevel]: level,
-          [zlib.constants.ZSTD_c_checksumFlag]: 1,
-        },
+        params: zstdParameters(level),
       })
     default:
       return unreachable(format)

@@ -3,7 +3,8 @@
  * bounded: `room` waits while as many frames as are allowed are on their way.
  */
 import { availableParallelism } from 'node:os'
-import { type ArchiveFormat, encodeFrame, frameBytes } from './compression.ts'
+import { type ArchiveFormat, frameBytes } from './compression.ts'
+import { FrameEncoder } from './frame-encoder.ts'
 
 export interface ArchiveFrame {
   readonly bytes: Buffer
@@ -12,8 +13,7 @@ export interface ArchiveFrame {
 }
 
 export class FrameQueue {
-  readonly #format: ArchiveFormat
-  readonly #level: number
+  readonly #encoder: FrameEncoder
   readonly #give: (frame: ArchiveFrame) => Promise<void>
   readonly #waitingMax = availableParallelism() + 2
   readonly #free: Buffer<ArrayBuffer>[] = []
@@ -28,8 +28,7 @@ export class FrameQueue {
 
   /** `give` gets the frames in order, one at a time; a frame's bytes are void when it has resolved. */
   constructor(format: ArchiveFormat, level: number, give: (frame: ArchiveFrame) => Promise<void>) {
-    this.#format = format
-    this.#level = level
+    this.#encoder = new FrameEncoder(format, level)
     this.#give = give
   }
 
@@ -40,10 +39,10 @@ export class FrameQueue {
 
   /** Takes a copy. */
   write(data: Uint8Array): void {
+    const bytes = Buffer.isBuffer(data) ? data : Buffer.from(data.buffer, data.byteOffset, data.length)
     for (let done = 0; done < data.length; ) {
       const length = Math.min(data.length - done, frameBytes - this.#used)
-      const isWhole = done === 0 && length === data.length
-      this.#current.set(isWhole ? data : data.subarray(done, done + length), this.#used)
+      bytes.copy(this.#current, this.#used, done, done + length)
       this.#advance(length)
       done += length
     }
@@ -70,7 +69,7 @@ export class FrameQueue {
     this.#current = this.#free.pop() ?? Buffer.allocUnsafeSlow(frameBytes)
     this.#used = 0
     this.#waiting++
-    const encoded = encodeFrame(this.#format, this.#level, data)
+    const encoded = this.#encoder.encode(data)
     this.#given = this.#given
       .then(async () => {
         const bytes = await encoded
@@ -101,14 +100,15 @@ export class FrameQueue {
   }
 
   /** Resolves when all was given on, or given up after an error; never rejects. */
-  async settle(): Promise<void> {
+  async close(): Promise<void> {
     await this.#given
+    this.#encoder.close()
   }
 
   /** The last frame, and all before it, are given. */
   async finish(): Promise<void> {
     if (this.#used > 0) this.#send()
-    await this.settle()
+    await this.#given
     if (this.#error !== undefined) throw this.#error.error
   }
 }

@@ -118,7 +118,7 @@ async function writeTo(output: ArchiveOutput, options: WriteArchiveOptions): Pro
     await blameCopy(error, options.snapshot)
     throw error
   } finally {
-    await frames.settle()
+    await frames.close()
     await output.close()
   }
 }
