@@ -1,0 +1,269 @@
+/**
+ * Writes the log's last segment: gathers what is appended, writes it in large pieces, and syncs in groups.
+ *
+ * Invariant: all segments but the last are durable as a whole; of the last, what is before `durableEnd`. A write that
+ * failed (no space) is tried again by the next sync, in the same place. A sync that failed is not believed later: the
+ * writer does nothing any more, and the next opening writes again what was not known to be durable, or cuts it.
+ */
+import { describeSystemError, HotspareError } from '../os/errors.ts'
+import { parentDirectory, type Storage, type StorageFile } from '../os/storage.ts'
+import type { StoreName } from '../stream/entry.ts'
+import type { Chain } from '../stream/log-piece.ts'
+import type { StoreMark } from './log.ts'
+import { type Segment, type SegmentStart, writeStart } from './segment.ts'
+import { Turns } from './turns.ts'
+
+/** Who appends waits for the disk when so many bytes are not written. */
+const pendingBytesMax = 4 * 1024 * 1024
+const writeBytes = 1024 * 1024
+
+/** Creates a segment, durable with its name. */
+export async function createSegment(
+  storage: Storage,
+  path: string,
+  start: SegmentStart,
+  marks: ReadonlyMap<StoreName, StoreMark>,
+): Promise<{ segment: Segment; file: StorageFile }> {
+  const file = await storage.open(path, 'create-new')
+  try {
+    const segment = await writeStart(file, path, start, marks)
+    await storage.syncDirectory(parentDirectory(path))
+    return { segment, file }
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+export class SegmentWriter {
+  readonly #storage: Storage
+  readonly #onDurable: (number: number) => void
+  readonly #turns = new Turns()
+  #file: StorageFile
+  #segment: Segment
+  #pending: Buffer[] = []
+  #pendingBytes = 0
+  /** Where the next byte is appended, and where the next pending one is written. */
+  #end: number
+  #writtenEnd: number
+  /** Bytes may stand in the file behind what was written. */
+  #mayBeLonger = false
+  #durable: number
+  #failed: unknown
+  #group: Promise<void> | undefined
+  #running: Promise<void> | undefined
+  /** The last number that the sync in progress makes durable. */
+  #runningTo = -1
+
+  constructor(storage: Storage, file: StorageFile, segment: Segment, onDurable: (number: number) => void) {
+    this.#storage = storage
+    this.#file = file
+    this.#segment = segment
+    this.#onDurable = onDurable
+    this.#end = segment.end
+    this.#writtenEnd = segment.end
+    this.#durable = segment.last
+  }
+
+  get segment(): Segment {
+    return this.#segment
+  }
+
+  /** Where the next byte goes. */
+  get end(): number {
+    return this.#end
+  }
+
+  get durable(): number {
+    return this.#durable
+  }
+
+  get mustFlush(): boolean {
+    return this.#pendingBytes >= pendingBytesMax
+  }
+
+  check(): void {
+    if (this.#failed === undefined) return
+    throw new HotspareError(
+      'log-closed',
+      `The log takes no more work: a sync of '${this.#segment.path}' failed, so it is not known what is on the disk. Open it anew.`,
+      { cause: this.#failed },
+    )
+  }
+
+  /** Takes the bytes; nothing is written before `flush` or `sync`. */
+  append(data: Buffer): void {
+    this.#pending.push(data)
+    this.#pendingBytes += data.length
+    this.#end += data.length
+  }
+
+  /** What was appended up to here is a whole transaction. */
+  finish(number: number, chain: Chain, timeMs: number): void {
+    this.#segment.add(number, chain, timeMs, this.#end)
+  }
+
+  /** Takes back what was appended behind the last whole transaction. */
+  async cutBack(): Promise<void> {
+    if (this.#end === this.#segment.end) return
+    await this.#turns.run(async () => {
+      this.check()
+      const end = this.#segment.end
+      if (end < this.#writtenEnd) {
+        this.#pending = []
+        this.#pendingBytes = 0
+        this.#mayBeLonger = true
+        this.#writtenEnd = end
+      } else {
+        let keep = end - this.#writtenEnd
+        const kept: Buffer[] = []
+        for (const data of this.#pending) {
+          if (keep <= 0) break
+          kept.push(data.subarray(0, keep))
+          keep -= data.length
+        }
+        this.#pending = kept
+        this.#pendingBytes = end - this.#writtenEnd
+      }
+      this.#end = end
+    })
+  }
+
+  /** Writes what is pending, without a sync. */
+  flush(): Promise<void> {
+    return this.#turns.run(() => this.#write())
+  }
+
+  /** Makes all whole transactions durable. */
+  sync(): Promise<void> {
+    if (this.#failed !== undefined) return rejected(() => this.check())
+    const last = this.#segment.last
+    if (this.#durable >= last) return Promise.resolve()
+    if (this.#running !== undefined && this.#runningTo >= last) return this.#running
+    this.#group ??= this.#startGroup()
+    return this.#group
+  }
+
+  /** Waits for the sync in progress, while others join; then all of them share one. */
+  async #startGroup(): Promise<void> {
+    await this.#running?.catch(() => undefined) // those who asked for it hear of it
+    this.#group = undefined
+    const running = this.#turns.run(() => this.#sync())
+    this.#running = running
+    try {
+      await running
+    } finally {
+      if (this.#running === running) this.#running = undefined
+    }
+  }
+
+  async #sync(): Promise<void> {
+    this.check()
+    const segment = this.#segment
+    const { end, last } = segment
+    this.#runningTo = last
+    await this.#write()
+    await this.#syncFile()
+    segment.durableEnd = end
+    this.#setDurable(last)
+  }
+
+  #setDurable(number: number): void {
+    if (number <= this.#durable) return
+    this.#durable = number
+    this.#onDurable(number)
+  }
+
+  async #syncFile(): Promise<void> {
+    try {
+      await this.#file.sync()
+    } catch (error) {
+      throw this.#fail(error)
+    }
+  }
+
+  #fail(error: unknown): unknown {
+    this.#failed ??= error
+    return describeSystemError(error, `Cannot make the log '${this.#segment.path}' durable`)
+  }
+
+  async #write(): Promise<void> {
+    this.check()
+    while (this.#pending.length > 0) {
+      let bytes = 0
+      let count = 0
+      do {
+        bytes += (this.#pending[count] as Buffer).length
+        count++
+      } while (count < this.#pending.length && bytes + (this.#pending[count] as Buffer).length <= writeBytes)
+      const data =
+        count === 1 ? (this.#pending[0] as Buffer) : Buffer.concat(this.#pending.slice(0, count), bytes)
+      try {
+        await this.#file.write(data, this.#writtenEnd)
+      } catch (error) {
+        this.#mayBeLonger = true
+        throw describeSystemError(error, `Cannot write to the log '${this.#segment.path}'`)
+      }
+      this.#pending.splice(0, count)
+      this.#pendingBytes -= bytes
+      this.#writtenEnd += bytes
+    }
+  }
+
+  /** Ends the segment, durable as a whole, and begins the next one. No transaction may be open. */
+  roll(
+    path: string,
+    start: (before: Segment) => SegmentStart,
+    marks: ReadonlyMap<StoreName, StoreMark>,
+  ): Promise<Segment> {
+    return this.#turns.run(async () => {
+      await this.#write()
+      await this.#trimFile()
+      await this.#syncFile()
+      const before = this.#segment
+      before.durableEnd = before.end
+      this.#setDurable(before.last)
+      const { segment, file } = await this.#create(path, start(before), marks)
+      const old = this.#file
+      this.#file = file
+      this.#segment = segment
+      this.#end = segment.end
+      this.#writtenEnd = segment.end
+      await old.close()
+      return segment
+    })
+  }
+
+  async #create(path: string, start: SegmentStart, marks: ReadonlyMap<StoreName, StoreMark>) {
+    try {
+      return await createSegment(this.#storage, path, start, marks)
+    } catch (error) {
+      // without it the log goes on in the segment that it has; with it, it would not be known what the disk has
+      try {
+        await this.#storage.remove(path)
+        await this.#storage.syncDirectory(parentDirectory(path))
+      } catch (removing) {
+        throw this.#fail(removing)
+      }
+      throw describeSystemError(error, `Cannot begin the log's segment '${path}'`)
+    }
+  }
+
+  async #trimFile(): Promise<void> {
+    if (!this.#mayBeLonger) return
+    await this.#file.truncate(this.#end)
+    this.#mayBeLonger = false
+  }
+
+  /** What was not synced may be lost. */
+  close(): Promise<void> {
+    return this.#turns.run(async () => {
+      this.#failed ??= new HotspareError('log-closed', 'The log was closed.')
+      await this.#file.close()
+    })
+  }
+}
+
+async function rejected(check: () => void): Promise<void> {
+  check()
+}
