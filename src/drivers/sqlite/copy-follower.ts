@@ -26,8 +26,6 @@ export const logBytesMaxDefault = 4 * 1024 * 1024
 const readerWaitMs = 20
 const logNoticeBytes = 256 * 1024 * 1024
 
-type Pages = Map<number, Uint8Array>
-
 interface End {
   readonly position: Position
   readonly timeMs: number
@@ -40,11 +38,9 @@ export class CopyFollower {
   readonly #digests: PageDigests
   #copy: CopyRecord
   #content: CopyContent
-  /** Whole transactions that are verified and not in the log yet. */
+  /** Whole transactions that are verified and not in the log yet, and the one that is coming in. */
   readonly #group: PageGroup
   #groupEnd: End | undefined
-  /** The transaction that is coming in. */
-  #current: Pages = new Map()
   #currentBytes = 0
   #currentPages: number | undefined
   #streaming = false
@@ -119,7 +115,7 @@ export class CopyFollower {
 
   /** Forgets changes that no commit followed. */
   async settle(): Promise<void> {
-    this.#current = new Map()
+    this.#group.drop()
     this.#currentBytes = 0
     this.#currentPages = undefined
     if (!this.#streaming) return
@@ -134,14 +130,16 @@ export class CopyFollower {
     }
   }
 
-  async write(firstPage: number, data: Uint8Array): Promise<void> {
+  async write(firstPage: number, data: Uint8Array, recycle?: () => void): Promise<void> {
     await this.#guarded(async () => {
       const { pageBytes } = this
       for (let at = 0, page = firstPage; at < data.length; at += pageBytes, page++) {
         const bytes = data.subarray(at, at + pageBytes)
         if (this.#streaming) this.#stream(page, bytes)
-        else this.#current.set(page, bytes)
+        else this.#group.put(page, bytes)
       }
+      // a page that streams is encoded with the one after it
+      if (!this.#streaming) recycle?.()
       this.#currentBytes += data.length
       if (!this.#streaming && this.#currentBytes > groupBytesMax) await this.#startStreaming()
     })
@@ -159,7 +157,7 @@ export class CopyFollower {
           'A commit that is not consistent came for a copy that is: transactions of a copy come whole.',
         )
       }
-      for (const [page, data] of this.#current) this.#digests.update(page, data)
+      for (const [page, data] of this.#group.openPages()) this.#digests.update(page, data)
       if (this.#currentPages !== undefined) this.#digests.resize(this.#currentPages)
       const { state } = this.#digests
       if (commit.state !== undefined && commit.state !== state) {
@@ -170,8 +168,7 @@ export class CopyFollower {
         await this.#commitStream()
         return
       }
-      for (const [page, data] of this.#current) this.#group.put(page, data)
-      this.#current = new Map()
+      this.#group.fold()
       this.#currentBytes = 0
       this.#currentPages = undefined
       if (this.#group.bytes >= groupBytesMax) await this.#flush()
@@ -215,7 +212,7 @@ export class CopyFollower {
       const { pages, state } = this.#digests
       if (state !== this.#content.state) {
         this.#writer.begin()
-        for (const [page, data] of this.#group.pages()) if (page <= pages) this.#writer.add(page, data)
+        for (const [page, data] of this.#group.wholePages()) if (page <= pages) this.#writer.add(page, data)
       }
       await this.#commitLog(end)
     } finally {
@@ -232,8 +229,8 @@ export class CopyFollower {
     await this.#writer.lock()
     this.#writer.begin()
     this.#streaming = true
-    for (const [page, data] of this.#current) this.#stream(page, data)
-    this.#current = new Map()
+    for (const [page, data] of this.#group.openPages()) this.#stream(page, data)
+    this.#group.drop()
   }
 
   #stream(page: number, data: Uint8Array): void {

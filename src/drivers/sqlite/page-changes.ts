@@ -6,6 +6,7 @@ import {
   type WriteChange,
   writeBytesMax,
 } from '../../stream/entry.ts'
+import { ChangeMemory } from './change-memory.ts'
 import { markWalMode } from './database-header.ts'
 import type { PageDigests } from './page-digests.ts'
 import type { PageRun } from './page-scan.ts'
@@ -16,6 +17,7 @@ export class PageChanges {
   readonly #store: StoreName
   readonly #pageBytes: number
   readonly #digests: PageDigests
+  readonly #memory = new ChangeMemory()
 
   constructor(store: StoreName, pageBytes: number, digests: PageDigests) {
     this.#store = store
@@ -31,13 +33,13 @@ export class PageChanges {
       if (!this.#digests.update(page, data)) continue
       const full = run !== undefined && (run.data.length + 1) * this.#pageBytes > writeBytesMax
       if (run !== undefined && (full || run.first + run.data.length !== page)) {
-        yield this.#write(run.first, Buffer.concat(run.data))
+        yield this.#copied(run.first, run.data)
         run = undefined
       }
       if (run === undefined) run = { first: page, data: [data] }
       else run.data.push(data)
     }
-    if (run !== undefined) yield this.#write(run.first, Buffer.concat(run.data))
+    if (run !== undefined) yield this.#copied(run.first, run.data)
   }
 
   /** The same for a run of pages; `skip` leaves pages out. The run's memory goes back with the write, if it is one. */
@@ -69,6 +71,13 @@ export class PageChanges {
   #differs(page: number, data: Uint8Array): boolean {
     if (page === 1) markWalMode(data)
     return this.#digests.update(page, data)
+  }
+
+  #copied(first: number, pages: readonly Uint8Array[]): WriteChange {
+    const { data, recycle } = this.#memory.take(pages.length * this.#pageBytes)
+    for (const [i, page] of pages.entries()) data.set(page, i * this.#pageBytes)
+    const write = this.#write(first, data)
+    return recycle === undefined ? write : { ...write, recycle }
   }
 
   #write(first: number, data: Uint8Array): WriteChange {
