@@ -4,6 +4,7 @@ import * as v from 'valibot'
 import { HotspareError } from '../os/errors.ts'
 import { readSmallFile, type Storage, writeFileDurably } from '../os/storage.ts'
 import { parsed, parseJson } from '../replica/meta.ts'
+import { readMessages } from '../server/messages.ts'
 import type { ServerMessage, ServerStatus } from '../server/server.ts'
 import { localMachine } from './machine.ts'
 import { callServer } from './server-client.ts'
@@ -22,29 +23,12 @@ export async function findConfig(given: string | undefined): Promise<ServerConfi
   )
 }
 
-export interface LastStatus {
-  readonly status: ServerStatus | undefined
-  readonly messages: readonly ServerMessage[]
-}
-
-const lastBytesMax = 1024 * 1024
-const lastMessagesMax = 100
-const lastSchema = v.object({
-  status: v.optional(
-    v.object({ set: v.string(), name: v.string(), role: v.picklist(['primary', 'standby']) }),
-  ),
-  messages: v.array(
-    v.object({
-      timeMs: v.number(),
-      level: v.picklist(['info', 'warning', 'error']),
-      code: v.string(),
-      message: v.string(),
-    }),
-  ),
-})
-
-export interface ServerView extends LastStatus {
+export interface ServerView {
   readonly running: boolean
+  /** Undefined: it never ran. */
+  readonly status: ServerStatus | undefined
+  /** Newest first. */
+  readonly messages: readonly ServerMessage[]
 }
 
 /** Of a running server as it is; of a stopped one as it last said of itself. */
@@ -64,20 +48,36 @@ export async function viewServer(
     return { running: true, status, messages }
   } catch (error) {
     if (!(error instanceof HotspareError) || error.code !== 'server-stopped') throw error
-    const last = await readLast(localMachine.storage, stateDirectory)
-    return { running: false, status: last.status, messages: last.messages.slice(0, messageCount) }
+    const { storage } = localMachine
+    const status = await readLast(storage, stateDirectory)
+    const messages = await readMessages(storage, stateDirectory, messageCount)
+    return { running: false, status, messages }
   }
 }
 
 /** `last.json` in the state directory: what `status` shows of a stopped server. Nothing else reads it. */
-async function readLast(storage: Storage, stateDirectory: string): Promise<LastStatus> {
+const lastBytesMax = 1024 * 1024
+const lastSchema = v.looseObject({
+  set: v.string(),
+  name: v.string(),
+  role: v.picklist(['primary', 'standby']),
+  epoch: v.object({ number: v.number(), by: v.string() }),
+  log: v.looseObject({
+    first: v.number(),
+    next: v.number(),
+    bytes: v.number(),
+    subscribers: v.array(v.unknown()),
+  }),
+  stores: v.array(v.unknown()),
+  links: v.array(v.unknown()),
+})
+
+async function readLast(storage: Storage, stateDirectory: string): Promise<ServerStatus | undefined> {
   const bytes = await readSmallFile(storage, `${stateDirectory}/last.json`, lastBytesMax)
   const json = bytes === undefined ? undefined : parseJson(bytes.toString('utf8'))
-  if (parsed(lastSchema, json) === undefined) return { status: undefined, messages: [] }
-  return json as LastStatus
+  return parsed(lastSchema, json) === undefined ? undefined : (json as ServerStatus)
 }
 
-export async function writeLast(storage: Storage, stateDirectory: string, last: LastStatus): Promise<void> {
-  const bounded = { ...last, messages: last.messages.slice(0, lastMessagesMax) }
-  await writeFileDurably(storage, `${stateDirectory}/last.json`, Buffer.from(`${JSON.stringify(bounded)}\n`))
+export async function writeLast(storage: Storage, stateDirectory: string, last: ServerStatus): Promise<void> {
+  await writeFileDurably(storage, `${stateDirectory}/last.json`, Buffer.from(`${JSON.stringify(last)}\n`))
 }

@@ -35,8 +35,6 @@ export interface ServerConfig {
   readonly hooks: ServerHooks
   /** Sends a probe to each peer so often; 0: never. */
   readonly probeEveryMs: number
-  /** An old primary that meets a newer one becomes its standby by itself. */
-  readonly rejoin: 'manual' | 'automatic'
 }
 
 const name = v.pipe(
@@ -180,6 +178,7 @@ export function parseServerConfig(text: string, file: string): ServerConfig {
     },
     logStandbyUpdates: given.cascade,
     bandwidthBytesPerSecond: given.bandwidth,
+    rejoin: given.rejoin,
   }
   return {
     path: file,
@@ -191,7 +190,6 @@ export function parseServerConfig(text: string, file: string): ServerConfig {
       ...(given.notify === undefined ? {} : { notify: given.notify }),
     },
     probeEveryMs: given['probe-every'],
-    rejoin: given.rejoin,
   }
 }
 
