@@ -22,7 +22,7 @@ import { FollowMonitor } from './monitor.ts'
 import { PassAbandoned } from './pass-request.ts'
 import { PassGate } from './passes.ts'
 import { absolutePath } from './paths.ts'
-import { retryDelayMs } from './retry.ts'
+import { retryDelayMs } from '../stream/retry.ts'
 
 const behindMsDefault = 5_000
 
