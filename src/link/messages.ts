@@ -98,6 +98,7 @@ export type LinkMessage =
       readonly released: number
     }
   // sync, downwards
+  /** Begins, or begins anew what has not ended: changes without their commit are void, and the copy says what it has. */
   | { readonly type: 'sync-begin'; readonly description: StoreDescription }
   | { readonly type: 'inventory-ask'; readonly after: EntryPath | undefined }
   | {
