@@ -95,6 +95,8 @@ export interface LogOptions {
   readonly refetch?: boolean
   /** A new segment is begun when the last one has so many bytes; 16 MiB, or less where `bytesMax` is small. */
   readonly segmentBytes?: number
+  /** Kept in memory before it is written to a file: of what is appended, and of each transaction; 4 MiB. */
+  readonly bufferBytes?: number
 }
 
 export interface Log {

@@ -12,7 +12,7 @@
  * contains all that `sync` has said to be durable.
  */
 import { assert, describeSystemError, HotspareError, isSystemError } from '../os/errors.ts'
-import type { FileLock, Storage, StorageFile } from '../os/storage.ts'
+import { type FileLock, parentDirectory, type Storage, type StorageFile } from '../os/storage.ts'
 import type { Commit, Position, StoreName } from '../stream/entry.ts'
 import { compareEpochs, type Epoch, epochText } from '../stream/epoch.ts'
 import type { Chain, LogPiece } from '../stream/log-piece.ts'
@@ -46,6 +46,7 @@ import { writeTransactions } from './txlog-file.ts'
 
 const segmentBytesDefault = 16 * 1024 * 1024
 const segmentBytesMin = 64 * 1024
+const bufferBytesDefault = 4 * 1024 * 1024
 /** Acknowledgements are made durable so long after they came, at the latest. */
 const stateDelayMs = 1000
 const receivePieceBytes = 1024 * 1024
@@ -72,12 +73,20 @@ export const openLog: OpenLog = async options => {
 
 /** The lock of a log that nobody has open; `log-busy`. */
 export async function takeLog(storage: Storage, directory: string): Promise<FileLock> {
-  await storage.makeDirectory(directory)
+  await makeDurably(storage, directory)
   const lock = await storage.lock(`${directory}/lock`, 'exclusive')
   if (lock !== undefined) return lock
   throw new HotspareError('log-busy', `The log in '${directory}' is in use by another process.`, {
     details: { directory },
   })
+}
+
+/** Also when it is there already: whoever made it may have been stopped before its name was durable. */
+async function makeDurably(storage: Storage, directory: string): Promise<void> {
+  const parent = parentDirectory(directory)
+  if ((await storage.stat(parent)) === undefined) await makeDurably(storage, parent)
+  await storage.makeDirectory(directory)
+  await storage.syncDirectory(parent)
 }
 
 function damageText({ fromNumber, toNumber, file, offset, what, goesOn }: LogDamage): string {
@@ -140,7 +149,14 @@ class SegmentLog implements Log {
   }
 
   #newWriter({ file, segments }: OpenedSegments): SegmentWriter {
-    return new SegmentWriter(this.#storage, file, segments.at(-1) as Segment, number => this.#wake(number))
+    const segment = segments.at(-1) as Segment
+    return new SegmentWriter(this.#storage, { file, segment }, this.#bufferBytes, number =>
+      this.#wake(number),
+    )
+  }
+
+  get #bufferBytes(): number {
+    return this.#options.bufferBytes ?? bufferBytesDefault
   }
 
   #newSpace(): LogSpace {
@@ -224,7 +240,7 @@ class SegmentLog implements Log {
         released: () => this.#sinks.delete(store),
       },
       store,
-      new TransactionSpool(this.#storage, `${this.#options.directory}/spool-${store}`),
+      new TransactionSpool(this.#storage, `${this.#options.directory}/spool-${store}`, this.#bufferBytes),
     )
     this.#sinks.set(store, sink)
     return sink

@@ -13,8 +13,6 @@ import type { StoreMark } from './log.ts'
 import { type Segment, type SegmentStart, writeStart } from './segment.ts'
 import { Turns } from './turns.ts'
 
-/** Who appends waits for the disk when so many bytes are not written. */
-const pendingBytesMax = 4 * 1024 * 1024
 const writeBytes = 1024 * 1024
 
 /** Creates a segment, durable with its name. */
@@ -38,6 +36,8 @@ export async function createSegment(
 export class SegmentWriter {
   readonly #storage: Storage
   readonly #onDurable: (number: number) => void
+  /** Who appends waits for the disk when so many bytes are not written. */
+  readonly #pendingBytesMax: number
   readonly #turns = new Turns()
   #file: StorageFile
   #segment: Segment
@@ -55,7 +55,13 @@ export class SegmentWriter {
   /** The last number that the sync in progress makes durable. */
   #runningTo = -1
 
-  constructor(storage: Storage, file: StorageFile, segment: Segment, onDurable: (number: number) => void) {
+  constructor(
+    storage: Storage,
+    { file, segment }: { readonly file: StorageFile; readonly segment: Segment },
+    pendingBytesMax: number,
+    onDurable: (number: number) => void,
+  ) {
+    this.#pendingBytesMax = pendingBytesMax
     this.#storage = storage
     this.#file = file
     this.#segment = segment
@@ -79,7 +85,7 @@ export class SegmentWriter {
   }
 
   get mustFlush(): boolean {
-    return this.#pendingBytes >= pendingBytesMax
+    return this.#pendingBytes >= this.#pendingBytesMax
   }
 
   check(): void {

@@ -6,12 +6,12 @@ import { describeSystemError } from '../os/errors.ts'
 import type { Storage, StorageFile } from '../os/storage.ts'
 import { foldFrame } from './log-chain.ts'
 
-const memoryBytesMax = 4 * 1024 * 1024
 const readBytes = 1024 * 1024
 
 export class TransactionSpool {
   readonly #storage: Storage
   readonly #path: string
+  readonly #memoryBytesMax: number
   #file: StorageFile | undefined
   #fileBytes = 0
   #memory: Buffer[] = []
@@ -19,7 +19,8 @@ export class TransactionSpool {
   /** Digest of all frames (log-chain.ts). */
   content = 0n
 
-  constructor(storage: Storage, path: string) {
+  constructor(storage: Storage, path: string, memoryBytesMax: number) {
+    this.#memoryBytesMax = memoryBytesMax
     this.#storage = storage
     this.#path = path
   }
@@ -38,7 +39,7 @@ export class TransactionSpool {
     this.content = foldFrame(this.content, frame)
     this.#memory.push(frame)
     this.#memoryBytes += frame.length
-    return this.#memoryBytes > memoryBytesMax ? this.#spill() : undefined
+    return this.#memoryBytes > this.#memoryBytesMax ? this.#spill() : undefined
   }
 
   async #spill(): Promise<void> {
