@@ -48,8 +48,8 @@ export interface RejoinHost {
   readonly clock: Clock
   reign(): Reign
   record(): RejoinRecord | undefined
-  /** Durable when it resolves. */
-  save(record: RejoinRecord): Promise<void>
+  /** Durable when it resolves. Undefined: there is none any more. */
+  save(record: RejoinRecord | undefined): Promise<void>
 
   /** Resolves when the link to it stands. Throws `peer-unknown` and `peer-away`. */
   meet(upstream: string, signal: AbortSignal): Promise<MetUpstream>
@@ -72,6 +72,7 @@ export interface RejoinHost {
 export async function rejoin(host: RejoinHost, upstream: string, signal: AbortSignal): Promise<RejoinReport> {
   const met = await host.meet(upstream, signal)
   assertNewer(host.reign(), upstream, met.epoch)
+  const before = host.record()
   try {
     if (host.record()?.upstream !== upstream) await host.save({ ...host.record(), upstream })
     await host.quiet(signal)
@@ -79,6 +80,8 @@ export async function rejoin(host: RejoinHost, upstream: string, signal: AbortSi
     await host.turn(upstream, met.epoch)
     return { upstream, ...(aside === undefined ? {} : { aside }) }
   } catch (error) {
+    // whoever asked hears of it; what was wanted before goes on being wanted
+    if (before === undefined && host.record() !== undefined) await host.save(undefined)
     await host.resume()
     throw error
   }

@@ -46,6 +46,7 @@ export class PeerLink {
   #sentBytes = 0
   #receivedBytes = 0
   readonly #waiting = new Set<(link: Link) => void>()
+  #heardMs: number | undefined
   #closed = false
 
   constructor(options: PeerLinkOptions) {
@@ -124,7 +125,8 @@ export class PeerLink {
     await this.#options.onLink(link)
     await session.close()
     const error = await session.over
-    const { sentBytes, receivedBytes } = session.figures()
+    const { sentBytes, receivedBytes, lastReceivedMs } = session.figures()
+    this.#heardMs = lastReceivedMs
     this.#sentBytes += sentBytes
     this.#receivedBytes += receivedBytes
     if (this.#current?.link === link) this.#current = undefined
@@ -138,6 +140,11 @@ export class PeerLink {
     const code = error instanceof HotspareError ? error.code : 'link-broken'
     const message = error instanceof Error ? error.message : String(error)
     this.#lastError = { code, message, atMs: this.#options.machine.clock.nowMs() }
+  }
+
+  /** When the peer was last heard of, in this process. */
+  get heardMs(): number | undefined {
+    return this.#current?.link.session.figures().lastReceivedMs ?? this.#heardMs
   }
 
   /** Calls now rather than later. */

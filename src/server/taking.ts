@@ -1,0 +1,52 @@
+/** Takes the upstream's log over whatever link there is to it, until told to rest. */
+import { HotspareError } from '../os/errors.ts'
+import type { Taking } from './downstream/downstream.ts'
+import type { ServerParts } from './parts.ts'
+import type { Link } from './peer-link.ts'
+
+export class UpstreamTaking {
+  readonly #parts: ServerParts
+  #resting = false
+  #taking: Taking | undefined
+
+  constructor(parts: ServerParts) {
+    this.#parts = parts
+  }
+
+  /** Undefined: nothing is taken now. */
+  get state(): Taking['state'] | undefined {
+    return this.#taking?.state
+  }
+
+  /** Resolves when the session gives nothing more. At once when nothing is to be taken. */
+  async take(link: Link): Promise<void> {
+    const { downstream, tell, links } = this.#parts
+    if (this.#resting || downstream === undefined) return
+    link.control.watch(type => {
+      if (type === 'subscribed') link.tell('subscribed')
+    })
+    const taking = downstream.take(link.control)
+    this.#taking = taking
+    const { error, refused } = await taking.over
+    this.#taking = undefined
+    if (error === undefined) return
+    links.peer(link.peer).failed(error)
+    if (refused) {
+      link.tell('refused')
+      const text = error instanceof Error ? error.message : String(error)
+      tell('error', error instanceof HotspareError ? error.code : 'link-refused', text)
+    }
+  }
+
+  /** Nothing more is taken until `go`; what came whole is durable when it resolves. */
+  async rest(): Promise<void> {
+    this.#resting = true
+    await this.#taking?.stop()
+  }
+
+  go(): void {
+    this.#resting = false
+    const { upstream } = this.#parts.state.value
+    if (upstream !== undefined && this.#parts.links.has(upstream)) this.#parts.links.peer(upstream).poke()
+  }
+}

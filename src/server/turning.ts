@@ -1,0 +1,207 @@
+/** A rejoining as it happens in a running server: see failover/rejoining.ts for the order and what a crash leaves. */
+import type { LogView } from '../failover/common-number.ts'
+import { newestEpoch, type Reign } from '../failover/fencing.ts'
+import type { MetUpstream, RejoinHost, RejoinRecord } from '../failover/rejoining.ts'
+import type { Clock } from '../os/clock.ts'
+import { HotspareError } from '../os/errors.ts'
+import type { StoreName } from '../stream/entry.ts'
+import { compareEpochs, type Epoch, epochText } from '../stream/epoch.ts'
+import { hookEnvironment } from './hook-environment.ts'
+import type { ServerParts } from './parts.ts'
+import type { Link } from './peer-link.ts'
+import { reignOf } from './reign.ts'
+import type { StoreState } from './state.ts'
+import type { UpstreamTaking } from './taking.ts'
+import { withinTime } from './within-time.ts'
+
+const meetMsMax = 30_000
+const answerMsMax = 10_000
+/** For what an old primary's stores have beyond its log. */
+const drainMsMax = 600_000
+
+export class Turning implements RejoinHost {
+  readonly clock: Clock
+  readonly #parts: ServerParts
+  readonly #taking: UpstreamTaking
+  /** Begins to do what the role says: as a standby after `turn`, as it was before after `resume`. */
+  readonly #begin: () => Promise<void>
+  #quiet = false
+  /** Where the copies stood when they were closed. */
+  #stood: ReadonlyMap<StoreName, number | undefined> = new Map()
+
+  constructor(parts: ServerParts, taking: UpstreamTaking, begin: () => Promise<void>) {
+    this.#parts = parts
+    this.#taking = taking
+    this.#begin = begin
+    this.clock = parts.machine.clock
+  }
+
+  reign(): Reign {
+    return reignOf(this.#parts.state.value)
+  }
+
+  record(): RejoinRecord | undefined {
+    return this.#parts.state.value.rejoining
+  }
+
+  async save(record: RejoinRecord | undefined): Promise<void> {
+    await this.#parts.state.update(({ rejoining: _before, ...state }) =>
+      record === undefined ? state : { ...state, rejoining: record },
+    )
+  }
+
+  get log(): LogView & { readonly stream: string } {
+    return this.#parts.log
+  }
+
+  async meet(upstream: string, signal: AbortSignal): Promise<MetUpstream> {
+    const { links, settings, log } = this.#parts
+    const peer = links.peer(upstream)
+    const link = await withinTime(this.clock, meetMsMax, signal, `There was no link to '${upstream}'`, left =>
+      peer.connected(left),
+    ).catch((error: unknown) => {
+      if (!(error instanceof HotspareError) || error.code !== 'timed-out') throw error
+      throw new HotspareError('peer-away', error.message, { cause: error })
+    })
+    const { epoch, stream, path } = link.session.peer
+    if (path.includes(settings.name)) {
+      throw new HotspareError(
+        'loop',
+        `'${upstream}' takes its log from this server (${path.join(' > ')}): it cannot be its upstream too.`,
+      )
+    }
+    const { first, next } = await this.#askChain(link, log.first - 1, signal)
+    const chainAfter = async (number: number) => (await this.#askChain(link, number, signal)).chain
+    return { epoch, stream, log: { first, next, chainAfter } }
+  }
+
+  #askChain(link: Link, number: number, signal: AbortSignal) {
+    return withinTime(this.clock, answerMsMax, signal, `'${link.peer}' did not answer`, left =>
+      link.control.ask({ type: 'chain-ask', number }, ['chain-told'], left),
+    )
+  }
+
+  async quiet(signal: AbortSignal): Promise<void> {
+    this.#quiet = true
+    if (this.reign().role === 'primary') return this.#quietPrimary(signal)
+    await this.#taking.rest()
+    const { downstream } = this.#parts
+    await this.#parts.become({ kind: 'resting' })
+    this.#stood = new Map(downstream?.stores().map(({ store, number }) => [store, number]))
+    await downstream?.close()
+    this.#parts.downstream = undefined
+  }
+
+  async #quietPrimary(signal: AbortSignal): Promise<void> {
+    const { settings, machine, acts, state, log } = this.#parts
+    // whatever started it again meanwhile
+    await acts.hook('on-demote', hookEnvironment(settings, newestEpoch(reignOf(state.value)), log.next - 1))
+    for (const { store, path } of settings.stores) {
+      const writers = (await machine.writersOf?.(path)) ?? []
+      if (writers.length === 0) continue
+      throw new HotspareError(
+        'source-busy',
+        `This server cannot rejoin: ${writers.join(', ')} still has ${store} (${path}) open for writing. End it, then rejoin.`,
+      )
+    }
+    await withinTime(
+      this.clock,
+      drainMsMax,
+      signal,
+      'What the stores have beyond the log could not be read',
+      left => this.#readTheRest(left),
+    )
+  }
+
+  /** Ships nothing: nobody is served. The log's limit does not count, since nobody takes anything from it any more. */
+  async #readTheRest(signal: AbortSignal): Promise<void> {
+    const { upstream, log } = this.#parts
+    const { limits } = log
+    log.setLimits({ ...limits, bytesMax: Number.MAX_SAFE_INTEGER, whenFull: 'block' })
+    try {
+      await this.#parts.become({ kind: 'primary' })
+      await upstream.drain(signal)
+    } finally {
+      await this.#parts.become({ kind: 'resting' })
+      log.setLimits(limits)
+    }
+    await log.sync()
+  }
+
+  async resume(): Promise<void> {
+    if (!this.#quiet) return
+    this.#quiet = false
+    await this.#begin()
+  }
+
+  async asidePath(afterNumber: number): Promise<string> {
+    const { machine, settings, state } = this.#parts
+    const directory = `${settings.stateDirectory}/aside`
+    await machine.storage.makeDirectory(directory)
+    await machine.storage.syncDirectory(settings.stateDirectory)
+    const { epoch } = state.value
+    const name = `epoch-${epoch.number}-from-${afterNumber + 1}`
+    const taken = new Set(await machine.storage.list(directory))
+    for (let i = 1; ; i++) {
+      const file = i === 1 ? `${name}.txlog` : `${name}-${i}.txlog`
+      if (!taken.has(file)) return `${directory}/${file}`
+    }
+  }
+
+  async cutAfter(number: number, path: string): Promise<void> {
+    const { log, tell } = this.#parts
+    const { transactions } = await log.cutAfter(number, path)
+    tell(
+      'warning',
+      'put-aside',
+      `${transactions} transactions from ${number + 1} on, which the new upstream does not have, were put aside: ${path}. 'hotspare queue show --file' shows them.`,
+    )
+  }
+
+  async turn(upstream: string, epoch: Epoch): Promise<void> {
+    const { state, log, settings, tell } = this.#parts
+    const wasPrimary = this.reign().role === 'primary'
+    const fresh: StoreState = { asFound: true }
+    await state.update(before => {
+      const {
+        fencedBy,
+        handedOver: _handedOver,
+        rejoining: _rejoining,
+        promotion: _promotion,
+        ...kept
+      } = before
+      const newest = newestEpoch(reignOf(before))
+      if (fencedBy !== undefined && compareEpochs(epoch, newest) < 0)
+        throw new HotspareError('epoch-old', `Meanwhile epoch ${epochText(newest)} was begun.`)
+      const stores = Object.fromEntries(
+        settings.stores.map(({ store }) => [
+          store,
+          wasPrimary ? fresh : this.#goesOn(store, before.stores[store] ?? {}),
+        ]),
+      )
+      return { ...kept, role: 'standby', upstream, epoch: newer(epoch, newest), stores }
+    })
+    // who is below says anew from where it goes on
+    for (const { name } of log.subscribers()) await log.unsubscribe(name)
+    tell('info', 'rejoined', `This server is a standby of ${upstream}, epoch ${epochText(epoch)}.`)
+    this.#quiet = false
+    await this.#begin()
+  }
+
+  /** A copy that holds what was cut from the log has to be compared. */
+  #goesOn(store: StoreName, known: StoreState): StoreState {
+    const { next } = this.#parts.log
+    const number = this.#stood.get(store)
+    const { base, quarantine, asFound } = known
+    return {
+      ...(asFound === undefined ? {} : { asFound }),
+      ...(base !== undefined && number !== undefined && number < next ? { base } : {}),
+      // of a transaction that was cut it means nothing: the store is compared
+      ...(quarantine !== undefined && quarantine.number < next ? { quarantine } : {}),
+    }
+  }
+}
+
+function newer(a: Epoch, b: Epoch): Epoch {
+  return compareEpochs(a, b) >= 0 ? a : b
+}
