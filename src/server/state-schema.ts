@@ -12,7 +12,7 @@ const number = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const epoch = v.strictObject({ number: v.pipe(number, v.minValue(1)), by: text })
 const moment = v.number()
 
-const quarantine = v.strictObject({ number, code: text, message: text, atMs: moment, file: text })
+const quarantine = v.strictObject({ number, code: text, message: text, atMs: moment, file: v.optional(text) })
 
 const store = v.strictObject({
   base: v.optional(v.strictObject({ position: v.pipe(text, v.minLength(1)), number })),

@@ -17,14 +17,15 @@ import { parseState, stateFormat } from './state-schema.ts'
 
 const stateBytesMax = 64 * 1024 * 1024
 
-/** A transaction that a copy refused: everything of it is in `file`. */
+/** A copy that takes nothing more until it is released. */
 export interface Quarantine {
+  /** The transaction that it refused; without a file: the last that it has, and cannot be opened. */
   readonly number: number
   readonly code: string
   readonly message: string
   readonly atMs: number
-  /** Its pieces; the report stands beside it. */
-  readonly file: string
+  /** The refused transaction's pieces; a report stands beside it. */
+  readonly file?: string
 }
 
 /** A store of a standby. */

@@ -1,0 +1,110 @@
+/** All stores of a standby together, and what the log keeps for their copies. */
+import type { StoreDescription, StoreStand } from '../../link/messages.ts'
+import { HotspareError } from '../../os/errors.ts'
+import type { StoreName } from '../../stream/entry.ts'
+import { applySubscriber, type DownstreamOptions } from './downstream.ts'
+import type { StoreKeeper } from './store-keeper.ts'
+
+export class StoreKeepers {
+  readonly #options: DownstreamOptions
+  readonly all: readonly StoreKeeper[]
+  readonly #byName: ReadonlyMap<StoreName, StoreKeeper>
+  #keepingAgain: Promise<void> | undefined
+
+  constructor(options: DownstreamOptions, all: readonly StoreKeeper[]) {
+    this.#options = options
+    this.all = all
+    this.#byName = new Map(all.map(keeper => [keeper.store, keeper]))
+  }
+
+  named(store: StoreName): StoreKeeper {
+    const keeper = this.#byName.get(store)
+    if (keeper === undefined) throw new HotspareError('usage', `This server has no store '${store}'.`)
+    return keeper
+  }
+
+  /** All up to this number is durable in all copies that follow the log. */
+  get applied(): number {
+    return Math.min(this.#options.log.durable, ...this.all.map(keeper => keeper.through))
+  }
+
+  async stands(): Promise<readonly StoreStand[]> {
+    return Promise.all(this.all.map(keeper => keeper.stand()))
+  }
+
+  /** What of the upstream's stores there is here, and the other way round. */
+  describe(descriptions: readonly StoreDescription[]): void {
+    const { tell } = this.#options
+    for (const { store } of descriptions) {
+      if (this.#byName.has(store)) continue
+      tell(
+        'warning',
+        'store-unknown',
+        `The upstream has a store '${store}', and this server has none of this name: it is not kept here.`,
+      )
+    }
+    for (const { store } of this.all) {
+      if (descriptions.some(description => description.store === store)) continue
+      tell('warning', 'store-unknown', `The upstream has no store '${store}': nothing comes for it.`)
+    }
+  }
+
+  /** These come beside the log, which goes on at `next`. */
+  async toSync(stores: readonly StoreName[], next: number, signal: AbortSignal): Promise<void> {
+    for (const store of stores) {
+      const keeper = this.#byName.get(store)
+      if (keeper === undefined) continue
+      await keeper.putOut(signal)
+      keeper.toSync(next)
+    }
+  }
+
+  seen(store: StoreName, number: number): void {
+    this.#byName.get(store)?.seen(number)
+  }
+
+  async putOutAll(signal: AbortSignal): Promise<void> {
+    await Promise.all(this.all.map(keeper => keeper.putOut(signal)))
+  }
+
+  restarted(next: number): void {
+    for (const keeper of this.all) keeper.restarted(next)
+  }
+
+  /** The log may remove what all copies have. */
+  acknowledge(): void {
+    const { log } = this.#options
+    const subscriber = log.subscribers().find(({ name }) => name === applySubscriber)
+    if (subscriber?.kept === true) log.acknowledge(applySubscriber, this.applied)
+    else if (this.#keepingAgain === undefined) {
+      this.#keepingAgain = this.#keepAgain()
+        .catch(error => this.#options.failed(error))
+        .finally(() => {
+          this.#keepingAgain = undefined
+        })
+    }
+  }
+
+  /**
+   * The log is full, and went on without the slowest: what it does not keep any more has to be compared. The others are
+   * kept for as before.
+   */
+  async #keepAgain(): Promise<void> {
+    const { log } = this.#options
+    for (const keeper of this.all) {
+      const isLost = keeper.number !== undefined && keeper.through + 1 < log.first
+      if (isLost) await keeper.lost()
+    }
+    const least = Math.max(log.first - 1, this.applied)
+    try {
+      await log.subscribe(applySubscriber, least)
+    } catch (error) {
+      // it went on meanwhile: the next acknowledgement looks again
+      if (!(error instanceof HotspareError && error.code === 'log-removed')) throw error
+    }
+  }
+
+  async settled(): Promise<void> {
+    await this.#keepingAgain
+  }
+}
