@@ -27,9 +27,10 @@ export class FileOutput implements ArchiveOutput {
   #unsynced = 0
   #error: { readonly error: unknown } | undefined
 
-  constructor(file: StorageFile, path: string, format: ArchiveFormat) {
+  constructor(file: StorageFile, path: string, format: ArchiveFormat, readBack = new ReadBack()) {
     this.#file = file
-    this.#readBack = new ReadBack({ format, path })
+    this.#readBack = readBack
+    readBack.begin({ format, path })
   }
 
   async write({ bytes, rawBytes }: ArchiveFrame): Promise<void> {
@@ -84,9 +85,10 @@ export class StreamOutput implements ArchiveOutput {
   readonly #onClose = (): void =>
     this.#fail(Object.assign(new Error('the output was closed'), { code: 'EPIPE' }))
 
-  constructor(stream: Writable, format: ArchiveFormat) {
+  constructor(stream: Writable, format: ArchiveFormat, readBack = new ReadBack()) {
     this.#stream = stream
-    this.#readBack = new ReadBack({ format, path: undefined })
+    this.#readBack = readBack
+    readBack.begin({ format, path: undefined })
     stream.on('error', this.#onError)
     stream.on('close', this.#onClose)
   }

@@ -2,13 +2,15 @@
 import type { ArchiveFormat } from './compression.ts'
 import type { TarFault } from './tar-reader.ts'
 
-export interface ReadBackData {
+export interface ReadBackSubject {
   readonly format: ArchiveFormat
   /** The file that grows; undefined when frames come with their bytes. */
   readonly path: string | undefined
 }
 
 export type ReadBackRequest =
+  /** First, and once. */
+  | { readonly kind: 'begin'; readonly subject: ReadBackSubject }
   | {
       readonly kind: 'frame'
       /** In the file. */

@@ -3,13 +3,12 @@
  * decompresses it, and proves every header and content. It shares no code path with the writing but the formats.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
 import { HotspareError } from '../os/errors.ts'
 import { decodeFrame, frameBytes } from './compression.ts'
-import type { ReadBackData, ReadBackReply, ReadBackRequest } from './read-back-messages.ts'
+import type { ReadBackReply, ReadBackRequest, ReadBackSubject } from './read-back-messages.ts'
 import { TarReader } from './tar-reader.ts'
 
-const { format, path } = workerData as ReadBackData
 const port = parentPort
 if (port === null) throw new Error('not a thread')
 
@@ -18,6 +17,7 @@ const reader = new TarReader({
   onMember() {},
   onFault: fault => reply({ kind: 'fault', fault }),
 })
+let subject: ReadBackSubject = { format: 'tar', path: undefined }
 let memory = Buffer.allocUnsafeSlow(frameBytes + 64 * 1024)
 /** Read by synchronous calls: a thread that is ended within an asynchronous one takes the process with it. */
 let fd: number | undefined
@@ -38,6 +38,10 @@ function fail(error: unknown): void {
 }
 
 async function take(request: ReadBackRequest): Promise<void> {
+  if (request.kind === 'begin') {
+    subject = request.subject
+    return
+  }
   if (request.kind === 'end') {
     await end(request.fileBytes)
     return
@@ -59,8 +63,8 @@ async function bytesOf({
   bytes,
 }: Extract<ReadBackRequest, { kind: 'frame' }>): Promise<Buffer> {
   if (bytes !== undefined) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
-  if (path === undefined) throw new Error('no file to read back')
-  fd ??= openSync(path, 'r')
+  if (subject.path === undefined) throw new Error('no file to read back')
+  fd ??= openSync(subject.path, 'r')
   if (memory.length < length) memory = Buffer.allocUnsafeSlow(length)
   for (let found = 0; found < length; ) {
     const bytesRead = readSync(fd, memory, found, length - found, offset + found)
@@ -72,7 +76,7 @@ async function bytesOf({
 
 function decode(bytes: Buffer, offset: number): Buffer {
   try {
-    return decodeFrame(format, bytes)
+    return decodeFrame(subject.format, bytes)
   } catch (error) {
     throw damaged(`the frame at byte ${offset} cannot be decompressed`, error)
   }

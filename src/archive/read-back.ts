@@ -1,7 +1,7 @@
 /** Has an archive read back by a thread of its own while it is written (read-back-thread.ts). */
 import { Worker } from 'node:worker_threads'
 import { HotspareError } from '../os/errors.ts'
-import type { ReadBackData, ReadBackReply, ReadBackRequest, ReadBackResult } from './read-back-messages.ts'
+import type { ReadBackReply, ReadBackRequest, ReadBackResult, ReadBackSubject } from './read-back-messages.ts'
 
 /** The sources run as they are, and as what they are compiled to. */
 const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
@@ -25,9 +25,9 @@ export class ReadBack {
   #closing = false
   #result: ((result: ReadBackResult | undefined) => void) | undefined
 
-  constructor(data: ReadBackData) {
+  /** Starts the thread, which takes a while: to be made before there is anything to read. */
+  constructor() {
     this.#worker = new Worker(new URL(`./read-back-thread.${extension}`, import.meta.url), {
-      workerData: data,
       resourceLimits: { maxYoungGenerationSizeMb: youngMiBMax },
     })
     this.#worker.on('message', (reply: ReadBackReply) => this.#take(reply))
@@ -70,17 +70,22 @@ export class ReadBack {
     if (this.#failed) throw this.#error
   }
 
+  /** First, and once. */
+  begin(subject: ReadBackSubject): void {
+    this.#send({ kind: 'begin', subject })
+  }
+
+  #send(request: ReadBackRequest): void {
+    this.#worker.postMessage(request)
+  }
+
   /** Resolves when the frame was proved; rejects as soon as anything was not. */
   async check(frame: FrameToCheck): Promise<void> {
     this.#throwIfFailed()
     const checked = new Promise<void>(resolve => {
       this.#waiting.push(resolve)
     })
-    this.#worker.postMessage({
-      kind: 'frame',
-      ...frame,
-      bytes: frame.bytes,
-    } satisfies ReadBackRequest)
+    this.#send({ kind: 'frame', ...frame, bytes: frame.bytes })
     await checked
     this.#throwIfFailed()
   }
@@ -91,7 +96,7 @@ export class ReadBack {
     const result = new Promise<ReadBackResult | undefined>(resolve => {
       this.#result = resolve
     })
-    this.#worker.postMessage({ kind: 'end', fileBytes } satisfies ReadBackRequest)
+    this.#send({ kind: 'end', fileBytes })
     const found = await result
     this.#throwIfFailed()
     if (found === undefined) throw damaged('it was not read to its end')

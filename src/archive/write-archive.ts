@@ -20,6 +20,7 @@ import { streamArchive } from './archive-stream.ts'
 import type { ArchiveFormat } from './compression.ts'
 import { FrameQueue } from './frame-queue.ts'
 import { entryOfMember } from './header-writer.ts'
+import { ReadBack } from './read-back.ts'
 
 export interface WriteArchiveOptions {
   readonly snapshot: Snapshot
@@ -28,6 +29,8 @@ export interface WriteArchiveOptions {
   /** What the file of a copy that is one file is called. */
   readonly ownName: string
   readonly signal: AbortSignal
+  /** Started before, for one archive; a new one when left out. Who started it closes it. */
+  readonly readBack?: ReadBack
   onProgress(done: { readonly bytes: number; readonly totalBytes: number }): void
 }
 
@@ -55,7 +58,10 @@ export async function writeArchiveFile(
   try {
     try {
       const file = await storage.open(temporary, 'write')
-      const figures = await writeTo(new FileOutput(file, temporary, options.format), options)
+      const figures = await writeTo(
+        new FileOutput(file, temporary, options.format, options.readBack),
+        options,
+      )
       options.signal.throwIfAborted()
       await storage.rename(temporary, path)
       await storage.syncDirectory(directory)
@@ -71,7 +77,12 @@ export async function writeArchiveFile(
 
 /** The stream is not ended. What stands in it after a rejection is no whole archive. */
 export function writeArchiveStream(stream: Writable, options: WriteArchiveOptions): Promise<ArchiveFigures> {
-  return writeTo(new StreamOutput(stream, options.format), options)
+  return writeTo(new StreamOutput(stream, options.format, options.readBack), options)
+}
+
+/** Starts the thread that reads back, for `WriteArchiveOptions`; to be closed, whether it was used or not. */
+export function startReadBack(): ReadBack {
+  return new ReadBack()
 }
 
 const temporaryPrefix = '.hotspare-archive-'

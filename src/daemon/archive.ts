@@ -1,5 +1,6 @@
 import type { Writable } from 'node:stream'
 import type { ArchiveFormat } from '../archive/compression.ts'
+import type { ReadBack } from '../archive/read-back.ts'
 import type { TarMember } from '../archive/tar-member.ts'
 import type { ArchiveVerification } from '../archive/verify-archive.ts'
 import type { ArchiveFigures, WriteArchiveOptions } from '../archive/write-archive.ts'
@@ -55,7 +56,27 @@ async function archiveCopy(request: ArchiveRequest): Promise<ArchiveResult> {
   const { compression, writing } = await loadWriting()
   const format = formatOf(request, compression)
   const level = levelOf(request, format, compression)
-  const copy = await openCopy(request)
+  // it loads what it needs while the copy is opened
+  const readBack = writing.startReadBack()
+  try {
+    return await archiveOpened(await openCopy(request), request, { writing, readBack, format, level })
+  } finally {
+    await readBack.close()
+  }
+}
+
+interface Writing {
+  readonly writing: typeof import('../archive/write-archive.ts')
+  readonly readBack: ReadBack
+  readonly format: ArchiveFormat
+  readonly level: number
+}
+
+async function archiveOpened(
+  copy: OpenCopy,
+  request: ArchiveRequest,
+  { writing, readBack, format, level }: Writing,
+): Promise<ArchiveResult> {
   const { place, machine, options } = copy
   const startedMs = machine.clock.nowMs()
   const file = typeof request.to === 'string' ? await filePlace(machine.storage, copy, request.to) : undefined
@@ -68,6 +89,7 @@ async function archiveCopy(request: ArchiveRequest): Promise<ArchiveResult> {
       level,
       ownName: Buffer.from(fileName(place.target)).toString('latin1'),
       signal: options.signal,
+      readBack,
       onProgress: options.onProgress,
     }
     const figures =

@@ -45,12 +45,18 @@ class SnapshotReading {
     const seen = new Set<FileNode>()
     let totalBytes = 0
     let totalEntries = 1
-    for (const [, node] of this.#copy.state.record.walk()) {
-      if (node.kind === 'other') continue
-      totalEntries++
-      if (node.kind !== 'file' || seen.has(node)) continue
-      if (node.group !== 0) seen.add(node)
-      totalBytes += node.size
+    const { record } = this.#copy.state
+    for (const path of record.directories) {
+      for (const node of record.children(path)?.values() ?? []) {
+        if (node.kind === 'other') continue
+        totalEntries++
+        if (node.kind !== 'file') continue
+        if (node.group !== 0) {
+          if (seen.has(node)) continue
+          seen.add(node)
+        }
+        totalBytes += node.size
+      }
     }
     return { commit: this.#copy.state.status.shown as CopyCommit, totalBytes, totalEntries }
   }
@@ -78,7 +84,8 @@ class SnapshotReading {
         break
       }
       if (node.group !== 0) this.#given.set(node, path)
-      used += this.#file(path, node, memory, used)
+      // where it begins like the block that it goes to, it is copied by words
+      used = alignUp(used + this.#file(path, node, memory, used))
     }
     return { count: memory.count, extras: memory.extras }
   }
@@ -203,6 +210,10 @@ class SnapshotReading {
     this.#copy.close()
     return {}
   }
+}
+
+function alignUp(bytes: number): number {
+  return (bytes + 15) & ~15
 }
 
 /** Copies what of a block is in extents; gives how many bytes that are. */

@@ -28,23 +28,21 @@ export async function snapshotDirectoryCopy(options: SnapshotOptions): Promise<S
   const { storage, path, sidecar, signal } = options
   signal.throwIfAborted()
   if ((await storage.stat(sidecar)) === undefined) throw missing(path)
-  const locks = new CopyLocks(options, sidecar)
-  const content = await locks.content('shared')
+  // it loads what it needs while the locks are taken
+  const thread = new SnapshotThread({ path, sidecar, provedLater: options.provedLater === true })
+  let content: FileLock | undefined
   try {
-    const thread = new SnapshotThread({ path, sidecar, provedLater: options.provedLater === true })
+    const locks = new CopyLocks(options, sidecar)
+    content = await locks.content('shared')
+    const names = await locks.names('shared')
     try {
-      const names = await locks.names('shared')
-      try {
-        return new DirectorySnapshot(options, thread, content, await thread.ask({ kind: 'open' }))
-      } finally {
-        await names.release()
-      }
-    } catch (error) {
-      await thread.end()
-      throw error
+      return new DirectorySnapshot(options, thread, content, await thread.ask({ kind: 'open' }))
+    } finally {
+      await names.release()
     }
   } catch (error) {
-    await content.release()
+    await thread.end()
+    await content?.release()
     throw describeSystemError(error, `reading the copy '${path}'`)
   }
 }
