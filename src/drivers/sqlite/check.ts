@@ -6,15 +6,15 @@
  * in WAL mode, while it is read).
  */
 import { statSync } from 'node:fs'
-import type { DatabaseSync } from 'node:sqlite'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
 import type { CheckOptions, CheckReport } from '../driver.ts'
 import { digestFile, type ReadProgress, readPage, visitFrames } from './copy-pages.ts'
-import { openCopySnapshot, withScratchDigests } from './copy-snapshot.ts'
+import { type CopySnapshot, openCopySnapshot, withScratchDigests } from './copy-snapshot.ts'
 import type { CopyContent } from './copy-state.ts'
 import { markWalMode } from './database-header.ts'
 import { DatabaseSnapshot } from './database-snapshot.ts'
 import { describeSourceError } from './engine.ts'
+import { IntegrityProcess } from './integrity-process.ts'
 import type { PageDigests } from './page-digests.ts'
 
 type Finding = CheckReport['findings'][number]
@@ -28,29 +28,44 @@ export async function checkSqliteCopy(options: CheckOptions): Promise<CheckRepor
 }
 
 async function check(options: CheckOptions, digests: PageDigests): Promise<CheckReport> {
-  const { signal } = options
-  const { snapshot, contents } = await openCopySnapshot(options)
+  const integrity = new IntegrityProcess(options.path, options.signal)
+  try {
+    const { snapshot, contents } = await openCopySnapshot(options, integrity)
+    try {
+      return await checkSnapshot(options, { snapshot, contents }, integrity, digests)
+    } finally {
+      // first, so that the snapshot is the last who has the copy open
+      await integrity.close()
+      snapshot.close()
+    }
+  } finally {
+    await integrity.close()
+  }
+}
+
+async function checkSnapshot(
+  options: CheckOptions,
+  { snapshot, contents }: CopySnapshot,
+  integrity: IntegrityProcess,
+  digests: PageDigests,
+): Promise<CheckReport> {
   const findings: Finding[] = []
   let bytes = 0
-  try {
-    const againstBytes = options.against === undefined ? 0 : sizeOf(options.against)
-    const totalBytes = snapshot.fileBytes + snapshot.logBytes + againstBytes
-    const progress: ReadProgress = {
-      signal,
-      onBytes(more) {
-        bytes += more
-        options.onProgress({ bytes, totalBytes: Math.max(bytes, totalBytes) })
-      },
-    }
-    const content = await checkContent(snapshot, contents, digests, progress, findings)
-    // while the copy is held: what the source commits from now on is later than it
-    if (options.against !== undefined) {
-      findings.push(await compare(options, options.against, digests, progress))
-    }
-    if (content) findings.push(checkIntegrity(snapshot.connection))
-  } finally {
-    snapshot.close()
+  const againstBytes = options.against === undefined ? 0 : sizeOf(options.against)
+  const totalBytes = snapshot.fileBytes + snapshot.logBytes + againstBytes
+  const progress: ReadProgress = {
+    signal: options.signal,
+    onBytes(more) {
+      bytes += more
+      options.onProgress({ bytes, totalBytes: Math.max(bytes, totalBytes) })
+    },
   }
+  const content = await checkContent(snapshot, contents, digests, progress, findings)
+  // while the copy is held: what the source commits from now on is later than it
+  if (options.against !== undefined) {
+    findings.push(await compare(options, options.against, digests, progress))
+  }
+  if (content) findings.push(await checkIntegrity(integrity, options.signal))
   return { valid: findings.every(finding => finding.ok), findings, bytes }
 }
 
@@ -90,10 +105,9 @@ async function checkContent(
   return true
 }
 
-function checkIntegrity(connection: DatabaseSync): Finding {
+async function checkIntegrity(integrity: IntegrityProcess, signal: AbortSignal): Promise<Finding> {
   try {
-    const rows = connection.prepare('PRAGMA integrity_check').all() as { integrity_check: string }[]
-    const messages = rows.map(row => row.integrity_check)
+    const messages = await integrity.check()
     if (messages.length === 1 && messages[0] === 'ok') {
       return { ok: true, what: "SQLite's integrity_check finds no fault" }
     }
@@ -102,6 +116,7 @@ function checkIntegrity(connection: DatabaseSync): Finding {
       what: `SQLite's integrity_check finds faults: ${messages.slice(0, 5).join('; ')}${messages.length > 5 ? ` and ${messages.length - 5} more` : ''}`,
     }
   } catch (error) {
+    signal.throwIfAborted()
     return { ok: false, what: `SQLite's integrity_check could not run: ${(error as Error).message}` }
   }
 }

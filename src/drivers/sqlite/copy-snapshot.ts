@@ -2,7 +2,7 @@
 import { HotspareError } from '../../os/errors.ts'
 import type { CopyOptions } from '../driver.ts'
 import { type CopyContent, readState } from './copy-state.ts'
-import { DatabaseSnapshot } from './database-snapshot.ts'
+import { type Companion, DatabaseSnapshot } from './database-snapshot.ts'
 import { PageDigests } from './page-digests.ts'
 import { sidecarPaths } from './sidecar-paths.ts'
 import { describeEngineError } from './wal-writer.ts'
@@ -13,14 +13,14 @@ export interface CopySnapshot {
 }
 
 /** The caller closes the snapshot. */
-export async function openCopySnapshot(options: CopyOptions): Promise<CopySnapshot> {
+export async function openCopySnapshot(options: CopyOptions, companion?: Companion): Promise<CopySnapshot> {
   const { path, storage, clock } = options
   const before = recordedContents(options)
   if ((await storage.stat(path)) === undefined) {
     throw new HotspareError('target-missing', `There is no copy at ${path}.`)
   }
   try {
-    const snapshot = await DatabaseSnapshot.open(path, clock)
+    const snapshot = await DatabaseSnapshot.open(path, clock, companion)
     try {
       // a record is durable before its content shows, so that of the snapshot is in one of the two
       return { snapshot, contents: [...before, ...recordedContents(options)] }

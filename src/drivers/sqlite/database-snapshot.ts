@@ -20,6 +20,14 @@ const attemptsMax = 1000
 const attemptDelayMs = 1
 const emptyLog: CommittedLog = { lastFrame: 0, salt1: 0, salt2: 0 }
 
+/** A connection of another process that is to see the same commit. */
+export interface Companion {
+  /** Begins a read transaction at the newest commit. */
+  begin(): Promise<void>
+  /** Ends it, if there is one. */
+  end(): Promise<void>
+}
+
 export class DatabaseSnapshot {
   readonly path: string
   readonly pageBytes: number
@@ -35,13 +43,13 @@ export class DatabaseSnapshot {
   readonly #madeSideFiles: boolean
 
   /** The engine's own error when it can't be read; `target-busy` when it doesn't hold still. */
-  static async open(path: string, clock: Clock): Promise<DatabaseSnapshot> {
+  static async open(path: string, clock: Clock, companion?: Companion): Promise<DatabaseSnapshot> {
     const realPath = realpathSync(path)
     const madeSideFiles = !existsSync(`${realPath}-wal`)
     const file = openShared(realPath, 'read')
     const connection = openDatabase(realPath, { readOnly: true })
     try {
-      const pinned = await pin(realPath, connection, clock)
+      const pinned = await pin(realPath, connection, clock, companion)
       return new DatabaseSnapshot(realPath, file, connection, pinned, madeSideFiles)
     } catch (error) {
       connection.close()
@@ -113,21 +121,32 @@ interface Pinned {
 }
 
 /** Begins a read transaction, and finds out which commit it sees: the one before and after are the same. */
-async function pin(path: string, connection: DatabaseSync, clock: Clock): Promise<Pinned> {
+async function pin(
+  path: string,
+  connection: DatabaseSync,
+  clock: Clock,
+  companion: Companion | undefined,
+): Promise<Pinned> {
   const begin = () => {
     connection.exec('BEGIN')
     connection.prepare('PRAGMA schema_version').get()
   }
   begin()
   const { journal_mode: mode } = connection.prepare('PRAGMA journal_mode').get() as { journal_mode: string }
-  if (mode !== 'wal') return { log: undefined, pages: undefined }
+  if (mode !== 'wal') {
+    // nobody writes beside a reader
+    await companion?.begin()
+    return { log: undefined, pages: undefined }
+  }
   const shm = openShared(`${path}-shm`, 'write')
   const index = new WalIndex(shm.fd)
   try {
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       connection.exec('ROLLBACK')
+      await companion?.end()
       const before = index.read()
       begin()
+      await companion?.begin()
       // before the header: a restart of the log changes that first, and this afterwards
       const { backfilled } = index
       const after = index.read()
