@@ -15,7 +15,15 @@ import { linkBroken } from './link-error.ts'
 import { Outbox } from './outbox.ts'
 import type { Channel, Hello, Session, SessionFigures } from './session.ts'
 import { type ChannelSession, SessionChannel } from './session-channel.ts'
-import { channelNameMax, channelsMax, decodeWire, encodeWire, partBytesMax, type WireFrame } from './wire.ts'
+import {
+  channelNameMax,
+  channelNumberMax,
+  channelsMax,
+  decodeWire,
+  encodeWire,
+  partBytesMax,
+  type WireFrame,
+} from './wire.ts'
 
 export interface SessionLimits {
   /** From the connection to the proof. */
@@ -73,6 +81,7 @@ export class LinkSession implements Session, ChannelSession {
   /** Numbers that this side gave, and those of the other side. */
   readonly #numbers = new Map<SessionChannel, number>()
   readonly #byNumber = new Map<number, SessionChannel>()
+  #nextNumber = 0
   readonly #theirs = new Map<number, SessionChannel>()
   readonly #theirNumbers = new Map<SessionChannel, number>()
 
@@ -160,9 +169,9 @@ export class LinkSession implements Session, ChannelSession {
   number(channel: SessionChannel): number {
     const known = this.#numbers.get(channel)
     if (known !== undefined) return known
-    let number = 0
-    while (this.#byNumber.has(number)) number++
-    if (number >= channelsMax) throw new Error(`a session has at most ${channelsMax} channels`)
+    if (this.#byNumber.size >= channelsMax || this.#nextNumber > channelNumberMax)
+      throw linkBroken(`The link to '${this.peer.server}' has no channel left for '${channel.name}'.`)
+    const number = this.#nextNumber++
     this.#numbers.set(channel, number)
     this.#byNumber.set(number, channel)
     this.#outbox.post(encodeWire({ kind: 'open', channel: number, name: channel.name }))
@@ -231,6 +240,8 @@ export class LinkSession implements Session, ChannelSession {
       case 'open': {
         if (this.#theirs.has(frame.channel)) throw invalid(`channel ${frame.channel} was opened twice`)
         const same = this.#channels.get(frame.name) ?? []
+        if (this.#theirs.size >= channelsMax || this.#theirNumbers.size >= 2 * channelsMax)
+          throw invalid('too many channels were opened')
         const channel =
           same.find(candidate => !this.#theirNumbers.has(candidate)) ?? this.#addChannel(frame.name)
         this.#theirs.set(frame.channel, channel)

@@ -112,13 +112,17 @@ export class SessionChannel implements Channel {
     if (this.#closedHere) return
     this.#closedHere = true
     // what was sent before goes first
-    this.#sending = this.#sending.then(() => {
-      if (this.#over !== undefined) return
-      this.#session.number(this)
-      this.#session.post('close', this, 0)
-      if (this.#unread) this.#discard()
-      if (this.#closedThere) this.#session.done(this)
-    })
+    this.#sending = this.#sending
+      .then(() => {
+        if (this.#over !== undefined) return
+        this.#session.number(this)
+        this.#session.post('close', this, 0)
+        if (this.#unread) this.#discard()
+        if (this.#closedThere) this.#session.done(this)
+      })
+      .catch(() => {
+        // it never had a number, so the other side knows of nothing that could end
+      })
   }
 
   /** Throws `entry-invalid` when it is no message, or more than was allowed. */

@@ -19,6 +19,7 @@ import type { LinkMessage } from './messages.ts'
 /** A message that has more goes in parts. */
 export const partBytesMax = 1024 * 1024 + 256 * 1024
 export const wirePayloadBytesMax = partBytesMax + 64
+/** That each side has open. A number is given once in a session: what comes late for one is never taken for another. */
 export const channelsMax = 128
 export const channelNameMax = 80
 
@@ -44,13 +45,15 @@ const kinds: readonly WireFrame['kind'][] = [
 ]
 const dataKind = kinds.indexOf('data')
 const partKind = kinds.indexOf('part')
-/** Of a data frame before the message: the frame's header, the kind, and the channel in one byte. */
-const dataHeadBytes = frameHeaderBytes + 2
+/** Of a data frame before the message: the frame's header, the kind, and the channel. */
+const dataHeadBytes = frameHeaderBytes + 5
+export const channelNumberMax = 2 ** 32 - 1
 
 /** Whole frames. A message is copied once, into its frame. */
 export function encodeData(channel: number, message: LinkMessage): Buffer[] {
   const writer = new ByteWriter(dataHeadBytes + messageBytesExpected(message))
-  writer.raw(new Uint8Array(frameHeaderBytes)).u8(dataKind).u8(channel)
+  writer.raw(new Uint8Array(frameHeaderBytes)).u8(dataKind)
+  writeChannel(writer, channel)
   writeMessage(writer, message)
   const whole = writer.finish()
   const bytes = whole.length - dataHeadBytes
@@ -69,7 +72,7 @@ export function encodeData(channel: number, message: LinkMessage): Buffer[] {
     const part = whole.subarray(at, at + partBytesMax)
     const frame = Buffer.allocUnsafe(dataHeadBytes + part.length)
     frame[frameHeaderBytes] = at + partBytesMax < whole.length ? partKind : dataKind
-    frame[frameHeaderBytes + 1] = channel
+    whole.copy(frame, frameHeaderBytes + 1, frameHeaderBytes + 1, dataHeadBytes)
     part.copy(frame, dataHeadBytes)
     writeFrameHeader(frame)
     frames.push(frame)
@@ -87,13 +90,13 @@ export function encodeWire(frame: Exclude<WireFrame, { kind: 'data' | 'part' }>)
   writer.raw(new Uint8Array(frameHeaderBytes)).u8(kinds.indexOf(frame.kind))
   switch (frame.kind) {
     case 'open':
-      writer.u8(frame.channel).text(frame.name)
+      writeChannel(writer, frame.channel).text(frame.name)
       break
     case 'credit':
-      writer.u8(frame.channel).integer(frame.bytes)
+      writeChannel(writer, frame.channel).integer(frame.bytes)
       break
     case 'close':
-      writer.u8(frame.channel)
+      writeChannel(writer, frame.channel)
       break
     case 'ping':
     case 'pong':
@@ -151,10 +154,14 @@ export function decodeWire(payload: Buffer): WireFrame {
   }
 }
 
+function writeChannel(writer: ByteWriter, channel: number): ByteWriter {
+  const bytes = Buffer.allocUnsafe(4)
+  bytes.writeUInt32LE(channel)
+  return writer.raw(bytes)
+}
+
 function readChannel(reader: ByteReader): number {
-  const channel = reader.u8('the number of a channel')
-  if (channel >= channelsMax) throw invalid(`a channel has the number ${channel}`)
-  return channel
+  return reader.raw('the number of a channel', 4).readUInt32LE()
 }
 
 function whole(reader: ByteReader, frame: WireFrame): WireFrame {
