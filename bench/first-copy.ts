@@ -54,7 +54,7 @@ export const firstCopy: Benchmark = {
   },
 }
 
-function makeDatabase(path: string, bytes: number): void {
+export function makeDatabase(path: string, bytes: number): void {
   const database = new DatabaseSync(path)
   database.exec(
     'PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; CREATE TABLE t (id INTEGER PRIMARY KEY, b BLOB); BEGIN',

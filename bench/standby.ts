@@ -1,0 +1,300 @@
+/**
+ * A primary and a standby as two processes on this machine, linked over loopback with TLS: from a commit to its being
+ * durable at the standby, the first synchronisation, and how long until a promoted standby can be written to.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { userInfo } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { callServer } from '../src/daemon/server-client.ts'
+import type { PromotionReport, ServerStatus } from '../src/server/server.ts'
+import type { Benchmark, Setting } from './bench.ts'
+import { makeDatabase } from './first-copy.ts'
+import { end, ended, median, percentile, run } from './measure.ts'
+
+const writerScript = fileURLToPath(new URL('../test/writers/sqlite-writer.ts', import.meta.url))
+const patienceMs = 120_000
+
+/** From each commit of a second application to its being durable at the standby, while a first one writes at full speed. */
+export const standbyLatency: Benchmark = {
+  name: 'standby-latency',
+  async run(setting) {
+    const pair = await Pair.make(setting, 'latency')
+    write(pair.source, 'CREATE TABLE probe (id INTEGER PRIMARY KEY)')
+    await pair.start()
+    const seconds = Math.max(setting.scale.seconds, 2)
+    const given = [
+      '--seconds',
+      String(seconds),
+      '--times',
+      join(pair.directory, 'times'),
+      '--report-ms',
+      '1000',
+    ]
+    const writer = spawn(process.execPath, [writerScript, pair.source, ...given], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    })
+    await sleep(500)
+    const probe = new DatabaseSync(pair.source)
+    probe.exec('PRAGMA busy_timeout = 10000; PRAGMA synchronous = NORMAL')
+    const insert = probe.prepare('INSERT INTO probe DEFAULT VALUES')
+    const latencies: number[] = []
+    const endMs = performance.now() + (seconds - 1) * 1000
+    while (performance.now() < endMs) {
+      insert.run()
+      const startMs = performance.now()
+      await pair.allDurable()
+      latencies.push(performance.now() - startMs)
+      await sleep(3)
+    }
+    await ended(writer)
+    const startMs = performance.now()
+    await pair.allDurable()
+    const behindMs = performance.now() - startMs
+    probe.close()
+    await pair.end()
+    const [p50, p99] = [percentile(latencies, 50), percentile(latencies, 99)]
+    return [
+      {
+        what: "standby, the primary's writer at full speed: commit to durable at the standby",
+        against: '-',
+        figure: `p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms; ${behindMs.toFixed(1)} ms behind at its end`,
+        value: p50,
+        toReach: 'p50 at most 5 ms, p99 at most 100 ms',
+        reached: p50 <= 5 && p99 <= 100 && behindMs <= 1000,
+        details: { latencies, behindMs },
+      },
+    ]
+  },
+}
+
+/** The same database, once to a new standby and once by rsync over ssh, in turn. */
+export const standbyFirst: Benchmark = {
+  name: 'standby-first',
+  peers: { rsync: 'rsync', sshd: 'openssh-server', ssh: 'openssh-client' },
+  async run(setting) {
+    const { scale, directory } = setting
+    const original = join(directory, 'original.db')
+    makeDatabase(original, scale.bytes)
+    const ssh = await Sshd.start(join(directory, 'ssh'))
+    const ratios: number[] = []
+    for (let i = 0; i < Math.min(Math.max(scale.runs, 1), 3); i++) {
+      const rsynced = join(directory, `rsync-${i}.db`)
+      const theirs = await run('rsync', ['-a', '-e', ssh.command, original, `127.0.0.1:${rsynced}`])
+      const pair = await Pair.make(setting, `first-${i}`, original)
+      pair.alpha = await pair.serve('alpha')
+      const startMs = performance.now()
+      pair.beta = await pair.serve('beta')
+      await pair.complete()
+      ratios.push((performance.now() - startMs) / 1000 / theirs.seconds)
+      await pair.end()
+    }
+    await ssh.end()
+    const ratio = median(ratios)
+    return [
+      {
+        what: `first synchronisation of a standby, ${(scale.bytes / 2 ** 30).toFixed(2)} GiB SQLite`,
+        against: 'rsync -a over ssh',
+        figure: `${ratio.toFixed(2)} of its time`,
+        value: ratio,
+        toReach: 'at most 0.8',
+        reached: ratio <= 0.8,
+        details: { ratios },
+      },
+    ]
+  },
+}
+
+/** From SIGKILL of the primary to a row that is written into the promoted replica. */
+export const failover: Benchmark = {
+  name: 'failover',
+  async run(setting) {
+    const { scale, directory } = setting
+    const original = join(directory, 'original.db')
+    makeDatabase(original, scale.bytes)
+    const pair = await Pair.make(setting, 'failover', original)
+    await pair.start()
+    const startMs = performance.now()
+    await end(pair.alpha as ChildProcess, 'SIGKILL')
+    pair.alpha = undefined
+    const report = await callServer<PromotionReport>(
+      pair.state('beta'),
+      { request: 'promote', planned: false, dryRun: false },
+      AbortSignal.timeout(patienceMs),
+    )
+    write(pair.copy, 'CREATE TABLE after_promotion (id INTEGER PRIMARY KEY)')
+    const ms = performance.now() - startMs
+    await pair.end()
+    return [
+      {
+        what: `failover: SIGKILL of the primary to the replica open, ${(scale.bytes / 2 ** 30).toFixed(2)} GiB SQLite`,
+        against: '-',
+        figure: `${(ms / 1000).toFixed(2)} s`,
+        value: ms,
+        toReach: 'at most 2 s',
+        reached: ms <= 2000,
+        details: { steps: report.steps },
+      },
+    ]
+  },
+}
+
+function write(path: string, sql: string): void {
+  const database = new DatabaseSync(path)
+  database.exec('PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL')
+  database.exec(sql)
+  database.close()
+}
+
+/** Two paired servers with one SQLite store. */
+class Pair {
+  readonly directory: string
+  readonly #hotspare: string
+  readonly source: string
+  readonly copy: string
+  alpha: ChildProcess | undefined
+  beta: ChildProcess | undefined
+
+  private constructor(directory: string, hotspare: string) {
+    this.directory = directory
+    this.#hotspare = hotspare
+    this.source = join(directory, 'alpha', 'app.db')
+    this.copy = join(directory, 'beta', 'app.db')
+  }
+
+  static async make({ directory, hotspare }: Setting, name: string, original?: string): Promise<Pair> {
+    const pair = new Pair(join(directory, name), hotspare)
+    const port = await freePort()
+    for (const server of ['alpha', 'beta']) mkdirSync(join(pair.directory, server), { recursive: true })
+    if (original !== undefined) copyFileSync(original, pair.source)
+    write(pair.source, 'CREATE TABLE IF NOT EXISTS made (id INTEGER PRIMARY KEY)')
+    const config = (server: string, lines: string) =>
+      writeFileSync(
+        join(pair.directory, server, 'hotspare.yaml'),
+        `name: ${server}\nstate: state\nstores:\n  - path: app.db\n    driver: sqlite\n${lines}`,
+      )
+    config('alpha', `role: primary\nlisten: 127.0.0.1:${port}\npeers:\n  - name: beta\n`)
+    config(
+      'beta',
+      `role: standby\nupstream: alpha\npeers:\n  - name: alpha\n    address: tcp://127.0.0.1:${port}\n`,
+    )
+    const token = pair.#command('alpha', ['pair', 'beta', '--json'])
+    pair.#command('beta', ['pair', '--take'], (JSON.parse(token) as { token: string }).token)
+    return pair
+  }
+
+  state(server: string): string {
+    return join(this.directory, server, 'state')
+  }
+
+  async start(): Promise<void> {
+    this.alpha = await this.serve('alpha')
+    this.beta = await this.serve('beta')
+    await this.complete()
+  }
+
+  async serve(server: string): Promise<ChildProcess> {
+    const child = spawn(process.execPath, [this.#hotspare, 'serve', '--json'], {
+      cwd: join(this.directory, server),
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    let said = ''
+    child.stdout.on('data', data => {
+      said += data
+    })
+    while (!said.includes('"started"')) {
+      if (child.exitCode !== null) throw new Error(`the server ${server} ended with status ${child.exitCode}`)
+      await sleep(2)
+    }
+    return child
+  }
+
+  /** Resolves when the standby's copy is complete, and has what the primary has. */
+  async complete(): Promise<void> {
+    const endMs = performance.now() + patienceMs
+    for (;;) {
+      const { stores } = await this.#status('beta')
+      if (stores.every(({ consistent }) => consistent !== undefined)) break
+      if (performance.now() > endMs) throw new Error(`the standby is not complete: ${JSON.stringify(stores)}`)
+      await sleep(5)
+    }
+    await this.allDurable()
+  }
+
+  async allDurable(): Promise<void> {
+    await callServer(this.state('alpha'), { request: 'wait', peer: 'beta' }, AbortSignal.timeout(patienceMs))
+  }
+
+  #status(server: string): Promise<ServerStatus> {
+    return callServer(this.state(server), { request: 'status' }, AbortSignal.timeout(patienceMs))
+  }
+
+  async end(): Promise<void> {
+    for (const child of [this.alpha, this.beta]) if (child !== undefined) await end(child)
+  }
+
+  #command(server: string, given: readonly string[], input = ''): string {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [this.#hotspare, ...given], {
+      cwd: join(this.directory, server),
+      input,
+      encoding: 'utf8',
+    })
+    if (status !== 0) throw new Error(`hotspare ${given.join(' ')}: ${stderr}`)
+    return stdout
+  }
+}
+
+/** A server for ssh on loopback, with keys of its own. */
+class Sshd {
+  readonly #child: ChildProcess
+  readonly command: string
+
+  private constructor(child: ChildProcess, command: string) {
+    this.#child = child
+    this.command = command
+  }
+
+  static async start(directory: string): Promise<Sshd> {
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    chmodSync(directory, 0o700)
+    const [hostKey, key] = [join(directory, 'host'), join(directory, 'key')]
+    for (const path of [hostKey, key]) await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path])
+    copyFileSync(`${key}.pub`, join(directory, 'authorized'))
+    const port = await freePort()
+    const config = join(directory, 'sshd_config')
+    writeFileSync(
+      config,
+      `Port ${port}\nListenAddress 127.0.0.1\nHostKey ${hostKey}\nAuthorizedKeysFile ${join(directory, 'authorized')}\nStrictModes no\nUsePAM no\nPidFile none\n`,
+    )
+    if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true })
+    const program = spawnSync('sh', ['-c', 'command -v sshd || echo /usr/sbin/sshd'], { encoding: 'utf8' })
+    const child = spawn(program.stdout.trim(), ['-D', '-e', '-f', config], { stdio: 'ignore' })
+    const command = `ssh -p ${port} -i ${key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -l ${userInfo().username}`
+    for (let tries = 0; tries < 100; tries++) {
+      if (spawnSync('sh', ['-c', `${command} 127.0.0.1 true`], { stdio: 'ignore' }).status === 0)
+        return new Sshd(child, command)
+      await sleep(50)
+    }
+    throw new Error('sshd does not answer')
+  }
+
+  end(): Promise<void> {
+    return end(this.#child)
+  }
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      const port = typeof address === 'object' && address !== null ? address.port : 0
+      server.close(() => resolve(port))
+    })
+  })
+}
