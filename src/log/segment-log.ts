@@ -117,6 +117,8 @@ class SegmentLog implements Log {
   readonly #sinks = new Map<StoreName, StoreSink>()
   #received: ReceivedTransaction | undefined
   #receiving = new AbortController()
+  /** Who waits for space holds the turn to append: aborted when others need it. */
+  #waitingForSpace = new AbortController()
   #waiters: {
     readonly number: number
     readonly resolve: () => void
@@ -275,7 +277,7 @@ class SegmentLog implements Log {
   async #appendSlowly(store: StoreName, spool: TransactionSpool, commit: Commit): Promise<void> {
     this.#check()
     assert(this.#received === undefined, 'a transaction is appended while another is received')
-    await this.#space.room(spool.bytes, this.#closing.signal)
+    await this.#space.room(spool.bytes, this.#waitingForSpace.signal)
     if (this.#mustRoll) await this.#roll()
     if (this.#writer.mustFlush) await this.#writer.flush()
     const { memory } = spool
@@ -394,7 +396,7 @@ class SegmentLog implements Log {
   }
 
   get #receiveSignal(): AbortSignal {
-    return AbortSignal.any([this.#receiving.signal, this.#closing.signal])
+    return AbortSignal.any([this.#receiving.signal, this.#waitingForSpace.signal])
   }
 
   async abandon(): Promise<void> {
@@ -789,8 +791,9 @@ class SegmentLog implements Log {
 
   /** Nothing is appended, and nothing that was begun is taken further. */
   async #alone<T>(work: () => Promise<T>): Promise<T> {
-    await this.abandon()
+    this.#waitingForSpace.abort(new HotspareError('log-removed', 'The log is begun anew, or cut.'))
     return this.#appending.run(async () => {
+      this.#waitingForSpace = new AbortController()
       this.#check()
       await this.#forgetReceived()
       for (const [store, sink] of this.#sinks)
@@ -821,6 +824,7 @@ class SegmentLog implements Log {
 
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return
+    this.#waitingForSpace.abort(closed())
     await this.abandon().catch(() => undefined) // what was not whole is void in any case
     let failed: unknown
     try {

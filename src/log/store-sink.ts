@@ -29,7 +29,7 @@ export class StoreSink implements Sink {
 
   /** Changes without their commit stand in it. */
   get isInside(): boolean {
-    return this.#spool.bytes > 0
+    return !this.#failed && this.#spool.bytes > 0
   }
 
   async position(store: StoreName): Promise<Position | undefined> {
