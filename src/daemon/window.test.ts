@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { HotspareError } from '../os/errors.ts'
+import { VirtualClock } from '../os/testing/virtual-clock.ts'
 import type { ModeSwitch } from './mode-switch.ts'
-import { VirtualClock } from './testing/virtual-clock.ts'
 import { holdWindow, type WindowEvent, type WindowOptions, type WindowReport } from './window.ts'
 
 /** What happens at a step: it does its work, fails without effect, fails after it took effect, hangs, or a signal arrives. */

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import type { Clock } from '../../os/clock.ts'
+import type { Clock } from '../clock.ts'
 
 /** Time that passes by itself whenever nothing else is to be done: hours take no time. */
 export class VirtualClock implements Clock {
