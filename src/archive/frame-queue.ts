@@ -15,7 +15,8 @@ export interface ArchiveFrame {
 export class FrameQueue {
   readonly #encoder: FrameEncoder
   readonly #give: (frame: ArchiveFrame) => Promise<void>
-  readonly #waitingMax = availableParallelism() + 2
+  /** Enough for all threads to have work while a batch is read: a frame is 1 MiB. */
+  readonly #waitingMax = availableParallelism() + 6
   readonly #free: Buffer<ArrayBuffer>[] = []
   #current = Buffer.allocUnsafeSlow(frameBytes)
   #used = 0

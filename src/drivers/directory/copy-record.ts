@@ -66,6 +66,12 @@ export class CopyRecord {
     return directory === undefined ? undefined : this.#unpack(directory)
   }
 
+  /** As `children`; what it unpacks is not kept, for a reading that comes by once. */
+  childrenOnce(path: string): ReadonlyMap<string, CopyNode> | undefined {
+    const directory = this.#directories.get(path)
+    return directory === undefined ? undefined : (directory.children ?? this.#read(directory.sections))
+  }
+
   hasDirectory(path: string): boolean {
     return this.#directories.has(path)
   }
@@ -173,8 +179,16 @@ export class CopyRecord {
 
   #unpack(directory: Directory): Map<string, CopyNode> {
     if (directory.children !== undefined) return directory.children
+    const children = this.#read(directory.sections)
+    directory.children = children
+    directory.sections = []
+    this.#unpacked += children.size
+    return children
+  }
+
+  #read(sections: readonly Buffer[]): Map<string, CopyNode> {
     const children = new Map<string, CopyNode>()
-    for (const section of directory.sections) {
+    for (const section of sections) {
       const reader = new ByteReader(section)
       while (reader.remaining > 0) {
         const name = reader.latin1('a name', 255)
@@ -197,9 +211,6 @@ export class CopyRecord {
         }
       }
     }
-    directory.children = children
-    directory.sections = []
-    this.#unpacked += children.size
     return children
   }
 

@@ -47,7 +47,7 @@ class SnapshotReading {
     let totalEntries = 1
     const { record } = this.#copy.state
     for (const path of record.directories) {
-      for (const node of record.children(path)?.values() ?? []) {
+      for (const node of record.childrenOnce(path)?.values() ?? []) {
         if (node.kind === 'other') continue
         totalEntries++
         if (node.kind !== 'file') continue
@@ -105,7 +105,7 @@ class SnapshotReading {
 
   /** A directory just before what it holds, as if '/' were part of its name. */
   *#inOrder(path: string): Generator<readonly [string, CopyNode]> {
-    const children = [...(this.#copy.state.record.children(path) ?? [])].map(
+    const children = [...(this.#copy.state.record.childrenOnce(path) ?? [])].map(
       ([name, node]) => [node.kind === 'directory' ? `${name}/` : name, name, node] as const,
     )
     children.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
