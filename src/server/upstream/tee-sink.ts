@@ -1,0 +1,117 @@
+/**
+ * Several downstreams' copies of one store as one sink: all get the same, so that they stand at the same commit.
+ *
+ * Invariant: before the first difference is sent, what only some of them have is removed from them (merged-inventory.ts),
+ * within the same transaction. One that fails is left out from then on; the others go on.
+ */
+import type { Entry, Position, StoreName } from '../../stream/entry.ts'
+import type { Inventory, Sink } from '../../stream/sink.ts'
+import { MergedInventory } from './merged-inventory.ts'
+import type { RemoteSink } from './remote-sink.ts'
+
+export class TeeSink implements Sink {
+  readonly #store: StoreName
+  readonly #sinks: Set<RemoteSink>
+  #position: Position | undefined
+  readonly #compares: boolean
+  readonly #onFault: (sink: RemoteSink, error: unknown) => void
+  #fault: unknown
+
+  /** `position`: where all of them stand; undefined: the source compares. */
+  constructor(
+    store: StoreName,
+    sinks: readonly RemoteSink[],
+    position: Position | undefined,
+    onFault: (sink: RemoteSink, error: unknown) => void,
+  ) {
+    this.#store = store
+    this.#sinks = new Set(sinks)
+    this.#position = position
+    this.#compares = position === undefined
+    this.#onFault = onFault
+  }
+
+  async position(): Promise<Position | undefined> {
+    return this.#position
+  }
+
+  /** Removes what they do not have in common, where the source is to compare. */
+  async inventory(): Promise<Inventory | undefined> {
+    const inventories: Inventory[] = []
+    const holders: RemoteSink[] = []
+    for (const sink of this.#sinks) {
+      const inventory = await sink.inventory()
+      if (inventory === undefined) continue
+      inventories.push(inventory)
+      holders.push(sink)
+    }
+    const merged = new MergedInventory(inventories)
+    const isWhole = inventories.length === this.#sinks.size
+    if (!this.#compares) return isWhole ? merged : undefined
+    if (isWhole) {
+      for await (const { path, copies } of merged.leftovers())
+        await this.#remove(
+          path,
+          copies.map(i => holders[i] as RemoteSink),
+        )
+      return merged
+    }
+    // somebody has nothing yet, so all is sent
+    for (const [i, inventory] of inventories.entries())
+      for await (const { path } of inventory.files())
+        if (path !== '') await this.#remove(path, [holders[i] as RemoteSink])
+    return undefined
+  }
+
+  write(entry: Entry): Promise<void> {
+    // one after another, so that the memory that the last one gives back is not read any more
+    const shared = entry.type === 'write' ? withoutRecycle(entry) : entry
+    if (entry.type === 'commit') this.#position = entry.position
+    return this.#each(sink => sink.write(shared)).then(() => {
+      if (entry.type === 'write') entry.recycle?.()
+    })
+  }
+
+  sync(): Promise<void> {
+    return this.#each(sink => sink.sync())
+  }
+
+  /** Resolves when all that was written is durable at each that is left, with those. */
+  async settle(): Promise<readonly RemoteSink[]> {
+    await this.#each(sink => sink.settle())
+    return [...this.#sinks]
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#sinks].map(sink => sink.close()))
+  }
+
+  async #remove(
+    path: Extract<Entry, { type: 'remove' }>['path'],
+    sinks: readonly RemoteSink[],
+  ): Promise<void> {
+    await this.#each(async sink => {
+      if (sinks.includes(sink)) await sink.write({ type: 'remove', store: this.#store, path })
+    })
+  }
+
+  async #each(work: (sink: RemoteSink) => Promise<void>): Promise<void> {
+    await Promise.all(
+      [...this.#sinks].map(async sink => {
+        try {
+          await work(sink)
+        } catch (error) {
+          this.#sinks.delete(sink)
+          this.#fault ??= error
+          this.#onFault(sink, error)
+        }
+      }),
+    )
+    if (this.#sinks.size === 0) throw this.#fault
+  }
+}
+
+function withoutRecycle(entry: Extract<Entry, { type: 'write' }>): Entry {
+  const { recycle: _, ...rest } = entry
+  return rest
+}
