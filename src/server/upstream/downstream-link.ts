@@ -150,7 +150,7 @@ export class DownstreamLink implements Serving {
   async prepareSync(store: StoreName): Promise<void> {
     this.#syncing.add(store)
     try {
-      await this.remote(store).begin()
+      await this.remote(store).prepare()
       this.#ready.add(store)
       this.#host.changed()
     } catch (error) {

@@ -104,8 +104,7 @@ class ServerUpstream implements Upstream {
     return {
       options: this.#options,
       log,
-      goesOn: (store, peer) =>
-        (role?.goesOn(store) ?? false) && !this.#below.owedTo(peer).includes(store),
+      goesOn: (store, peer) => (role?.goesOn(store) ?? false) && !this.#below.owedTo(peer).includes(store),
       restartAt: () => role?.restartAt() ?? log.durable + 1,
       joined: (link, sync) => {
         if (role === undefined || role !== this.#role)

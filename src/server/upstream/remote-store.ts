@@ -29,6 +29,8 @@ export class RemoteStore {
   readonly #peer: string
   #questions: Question[] = []
   #over: unknown
+  /** What it said at the last beginning, when nothing was sent since. */
+  #fresh: { readonly position: Position | undefined; readonly hasInventory: boolean } | undefined
   #lastFlush = 0
   /** Answers to beginnings that were given up. */
   #lateReadies = 0
@@ -40,8 +42,17 @@ export class RemoteStore {
     void this.#read()
   }
 
+  /** Begins before it is known when: `begin` goes on from there. */
+  async prepare(): Promise<void> {
+    this.#fresh = undefined
+    this.#fresh = await this.begin()
+  }
+
   /** Void is what was under way. Resolves when the downstream has stopped applying the store, with what it has. */
   async begin(): Promise<{ readonly position: Position | undefined; readonly hasInventory: boolean }> {
+    const fresh = this.#fresh
+    this.#fresh = undefined
+    if (fresh !== undefined && this.#over === undefined) return fresh
     for (const question of this.#questions.splice(0)) {
       if (question.type === 'sync-ready') this.#lateReadies++
       question.reject(new HotspareError('link-broken', 'The synchronisation was begun anew.'))
