@@ -9,9 +9,10 @@
 import { blake3 } from '@napi-rs/blake-hash'
 import { xxh64 } from '@node-rs/xxhash'
 import type { CheckReport, CopyOptions, Driver, ReplicaOptions, SourceOptions } from '../../drivers/driver.ts'
+import { snapshotBlockBytes } from '../../drivers/snapshot.ts'
 import type { Clock } from '../../os/clock.ts'
 import { HotspareError } from '../../os/errors.ts'
-import { readSmallFile, type Storage } from '../../os/storage.ts'
+import { parentDirectory, readSmallFile, type Storage } from '../../os/storage.ts'
 import { cloneFileCopy } from '../../replica/clone.ts'
 import { openFileReplica } from '../../replica/file-replica.ts'
 import { snapshotRecorded } from '../../replica/recorded-snapshot.ts'
@@ -24,7 +25,8 @@ import type { ReadOptions, Source } from '../../stream/source.ts'
 const journalName = 'journal'
 const journalBytesMax = 64 * 1024 * 1024
 const pollMs = 1000
-const copyBlockBytes = 4096
+// what a snapshot wants
+const copyBlockBytes = snapshotBlockBytes
 
 export type ScriptChange =
   | { readonly type: 'write'; readonly path: string; readonly offset: number; readonly data: string }
@@ -96,6 +98,7 @@ export class ScriptStore {
   /** Starts the application: what a crash left of its last transaction is completed, or cut. */
   async open(): Promise<void> {
     await this.#storage.makeDirectory(this.path)
+    await this.#storage.syncDirectory(parentDirectory(this.path))
     const journal = await readScriptJournal(this.#storage, this.path)
     const content = scriptContent(journal)
     for (const name of await this.#storage.list(this.path)) {
