@@ -1,0 +1,370 @@
+/**
+ * Takes the committed transactions of a live log, over its restarts, and stands at the place up to which they were taken.
+ *
+ * Invariant: at every moment either a read transaction of ours keeps the log from losing what was not taken yet, or
+ * the continuity is proved from the log's bytes (`#enterGeneration`). Why the reads suffice: a log is restarted only
+ * when all of it is in the database file and no reader stands in it. A reader of ours that stands in the log forbids
+ * the restart; one that began when all was in the file forbids only what would come after the *next* restart, because
+ * it keeps everybody from moving more into the file. So under one reader at most one restart can happen, and it comes
+ * right after the reader's snapshot; readers overlap, and the older one ends only when all up to the newer one's
+ * snapshot has been taken.
+ *
+ * The worst outcome of a mistake here is a transaction that the copy never gets: the rolling digest of all pages can't
+ * see it, so in doubt the pages are compared.
+ */
+import type { Clock } from '../../os/clock.ts'
+import { HotspareError } from '../../os/errors.ts'
+import type { Commit, Entry, Position, StoreName } from '../../stream/entry.ts'
+import type { LiveDatabase } from './live-database.ts'
+import { PageChanges, type PageSet } from './page-changes.ts'
+import type { PageDigests } from './page-digests.ts'
+import { encodePosition, type SqlitePosition } from './sqlite-position.ts'
+import { type WalHeader, walHeaderBytes } from './wal-format.ts'
+import { FrameBuffer, WalTail, type WalWindow } from './wal-tail.ts'
+
+/** The log's growth within one drain after which what is in it is moved into the database file. */
+const paceBytes = 16 * 1024 * 1024
+/** From here on writers attempt checkpoints by themselves: one of ours comes before. */
+const checkpointBytesMin = 1024 * 1024
+
+export interface WalReaderOptions {
+  readonly store: StoreName
+  readonly clock: Clock
+  readonly live: LiveDatabase
+  readonly digests: PageDigests
+}
+
+export class WalReader {
+  readonly #options: WalReaderOptions
+  readonly #live: LiveDatabase
+  readonly #digests: PageDigests
+  #pageBytes = 0
+  #changes: PageChanges | undefined
+  readonly #frames = new FrameBuffer()
+  /** Undefined while the log is empty. */
+  #tail: WalTail | undefined
+  /** All up to the snapshot of the reader that is held has been taken. */
+  #settled = false
+  /** The last look at the log took all that was committed then. */
+  #complete = false
+  #pages = 0
+  #last: Position | undefined
+  #checkpointedBytes = 0
+  /** The log's size when the checkpoint that runs in its thread was begun. */
+  #checkpointingBytes = 0
+  /** With the end of the older of two reads a checkpoint is to begin. */
+  #movesNext = false
+  /** While two read transactions overlap within a drain: the frame after which the older one may end. */
+  #rotateAtFrame: number | undefined
+
+  constructor(options: WalReaderOptions) {
+    this.#options = options
+    this.#live = options.live
+    this.#digests = options.digests
+  }
+
+  /** The last commit that was given, when nothing has been given since. */
+  get last(): Position | undefined {
+    return this.#last
+  }
+
+  /** What was given does not count: the next read starts anew. */
+  forget(): void {
+    this.#last = undefined
+  }
+
+  /** The last look at the log took all that was committed then. */
+  get complete(): boolean {
+    return this.#complete
+  }
+
+  /** Of the log, up to what was taken. */
+  get bytes(): number {
+    return this.#tail?.bytes ?? 0
+  }
+
+  /** The last frame that was taken. */
+  get frame(): number | undefined {
+    return this.#tail?.place.frame
+  }
+
+  /** Of these, what is not in the database file yet, as far as we know. */
+  get uncheckpointedBytes(): number {
+    return this.bytes - this.#checkpointedBytes
+  }
+
+  /** True when something is in the log that is not in the database file yet, as far as we know. */
+  get unmoved(): boolean {
+    return this.bytes > Math.max(walHeaderBytes, this.#checkpointedBytes)
+  }
+
+  /** For pages of the database file; since `begin`. */
+  get changes(): PageChanges {
+    return this.#changes as PageChanges
+  }
+
+  /** Committed bytes of the log that were not taken yet. */
+  backlogBytes(): number {
+    const tail = this.#tail
+    if (tail === undefined || !tail.isCurrent()) return 0
+    return ((this.#lastFrame(tail) ?? tail.place.frame) - tail.place.frame) * this.#pageBytes
+  }
+
+  // ---- where to begin
+
+  /** Under a new read transaction: nothing is known of the log. */
+  begin(pageBytes: number): void {
+    this.#last = undefined
+    this.#settled = false
+    this.#pageBytes = pageBytes
+    this.#changes = new PageChanges(this.#options.store, pageBytes, this.#digests)
+  }
+
+  /**
+   * Stands at the log's beginning. Under the read transaction that is held, the log is restarted only when all of it was
+   * in the file before.
+   */
+  standAtBeginning(): void {
+    this.#tail = this.#live.walFd === undefined ? undefined : WalTail.open(this.#live.walFd, this.#frames)
+    this.#settled = true
+  }
+
+  /** Stands the tail where the copy stands, when the log proves that nothing is missing in between. */
+  *resume(from: Position, wanted: SqlitePosition & { kind: 'wal' }): Generator<Entry, boolean> {
+    this.#pages = this.#digests.pages
+    const fd = this.#live.walFd
+    if (fd === undefined || this.#digests.state !== wanted.state || wanted.pageBytes !== this.#pageBytes)
+      return false
+    const place = { frame: wanted.frame, checksum: { s1: wanted.s1, s2: wanted.s2 } }
+    const tail = WalTail.open(fd, this.#frames, place)
+    if (tail === undefined) return false
+    if (tail.header.salt1 === wanted.salt1 && tail.header.salt2 === wanted.salt2) {
+      if (!tail.holds(place)) return false
+      this.#tail = tail
+      this.#last = from
+      return true
+    }
+    // the header that was, of which only the salts matter for reading frames
+    const before: WalHeader = {
+      bigEndian: wanted.bigEndian,
+      pageBytes: wanted.pageBytes,
+      checkpointSequence: 0,
+      salt1: wanted.salt1,
+      salt2: wanted.salt2,
+      checksum: place.checksum,
+    }
+    const old = new WalTail(fd, before, Buffer.alloc(walHeaderBytes), this.#frames, place)
+    if (place.frame === 0 || !old.holds(place)) return false
+    this.#tail = old
+    yield* this.drainWindows()
+    if (!this.#isSuccessor(old)) return false
+    this.#tail = WalTail.open(fd, this.#frames)
+    if (this.#tail === undefined) return false
+    this.#last = from
+    return true
+  }
+
+  /** Ends a copy of all pages: the database has so many. */
+  *finishCopy(pages: number): Generator<Entry> {
+    this.#pages = pages
+    yield this.changes.size(pages)
+    yield this.commit(this.#placeNow(), true)
+  }
+
+  // ---- the log
+
+  /**
+   * All that is committed; ends when the log has no more. With `seen`, within a copy: transactions are not committed
+   * one by one, and their pages are noted; returns the newest size of the database in pages.
+   */
+  *drain(seen?: PageSet): Generator<Entry, number | undefined> {
+    let pages: number | undefined
+    do {
+      pages = (yield* this.drainWindows(seen)) ?? pages
+      if (!this.#live.isWalInPlace() && this.#live.isInPlace()) {
+        throw new HotspareError(
+          'source-busy',
+          `${this.#live.path}-wal was removed while the database is in use.`,
+        )
+      }
+    } while (yield* this.#enterGeneration(seen))
+    if (!this.#complete) return pages
+    this.#settled = true
+    this.#rotateAtFrame = undefined
+    this.#endOlderRead()
+    return pages
+  }
+
+  /** Begins a newer read transaction, takes all up to its snapshot, and ends the older one. */
+  *rotate(seen?: PageSet): Generator<Entry, number | undefined> {
+    if (!this.#live.overlaps) this.#live.beginRead()
+    return yield* this.drain(seen)
+  }
+
+  /** What is committed now, of the log that the tail reads; `drain` proves what comes after it. */
+  *drainWindows(seen?: PageSet): Generator<Entry, number | undefined> {
+    let pages: number | undefined
+    const tail = this.#tail
+    this.#complete = tail === undefined
+    if (tail === undefined) return undefined
+    const lastFrame = this.#lastFrame(tail)
+    for (const window of tail.windows(lastFrame ?? 0)) {
+      if (seen === undefined) {
+        yield* this.#transaction(window)
+        this.#keepPace()
+        continue
+      }
+      for (const page of window.pages.keys()) seen.add(page)
+      yield* this.changes.ofPages(window.pages)
+      pages = window.commit?.pages ?? pages
+      this.#keepPace()
+    }
+    this.#complete = lastFrame !== undefined && tail.place.frame >= lastFrame
+    return pages
+  }
+
+  /**
+   * The last committed frame of a log: by its index, or, once the index is that of a newer log, by its chain. Undefined
+   * while the index is being written.
+   */
+  #lastFrame(tail: WalTail): number | undefined {
+    const index = this.#live.committed()
+    if (index === undefined) return undefined
+    const { salt1, salt2 } = tail.header
+    return index.salt1 === salt1 && index.salt2 === salt2 ? index.lastFrame : tail.lastCommitFrame()
+  }
+
+  /** Goes over to the log that has taken the place of the one that was read to its end; false when none has. */
+  *#enterGeneration(seen?: PageSet): Generator<Entry, boolean> {
+    const fd = this.#live.walFd
+    const before = this.#tail
+    if (fd === undefined || before?.isCurrent()) return false
+    const next = WalTail.open(fd, this.#frames)
+    if (next === undefined) return false
+    if (before !== undefined && !this.#settled) {
+      // what was written to the old log before it was restarted is in the file still, or the slot shows that it is not
+      yield* this.drainWindows(seen)
+      if (!this.#isSuccessor(before)) {
+        throw new HotspareError(
+          'source-busy',
+          `${this.#live.path}-wal was restarted before all of it was read; the database is compared with the copy.`,
+        )
+      }
+    }
+    this.#tail = next
+    this.#checkpointedBytes = 0
+    this.#checkpointingBytes = 0
+    this.#rotateAtFrame = undefined
+    return true
+  }
+
+  /**
+   * True when nothing of the old log, which was read to its end after the new one had begun, can have been missed: the
+   * new one is its very next, and has not yet reached the slot behind the last frame that was read.
+   */
+  #isSuccessor(old: WalTail): boolean {
+    const slot = old.peek()
+    const fd = this.#live.walFd
+    const now = fd === undefined ? undefined : WalTail.open(fd, this.#frames)
+    if (now === undefined || now.header.salt1 !== (old.header.salt1 + 1) >>> 0) return false
+    return slot?.salt1 !== now.header.salt1 || slot.salt2 !== now.header.salt2
+  }
+
+  /**
+   * While there is so much to take that a drain doesn't end, moves on the read transaction and what it allows to be
+   * checkpointed. The older reader ends when all that was in the log at the newer one's beginning has been taken.
+   */
+  #keepPace(): void {
+    const tail = this.#tail as WalTail
+    if (this.#rotateAtFrame !== undefined) {
+      if (tail.place.frame < this.#rotateAtFrame) return
+      this.#rotateAtFrame = undefined
+      this.#endOlderRead()
+    } else if (this.#settled && tail.bytes - this.#checkpointedBytes >= paceBytes) {
+      this.noteCheckpoint()
+      if (this.#live.isCheckpointing) return
+      if (!this.#live.overlaps) this.#live.beginRead()
+      this.#movesNext = true
+      this.#rotateAtFrame = this.#lastFrame(tail)
+    }
+  }
+
+  /**
+   * Of two overlapping reads ends the older. When the log is long enough for writers to attempt checkpoints by
+   * themselves, at each commit, ours begins with it, so that they find nothing to move.
+   */
+  #endOlderRead(): void {
+    if (!this.#live.overlaps) return
+    const begins =
+      this.#movesNext && this.uncheckpointedBytes >= checkpointBytesMin && !this.#live.isCheckpointing
+    this.#movesNext = false
+    if (!begins) {
+      this.#live.endOlderReads()
+      return
+    }
+    this.noteCheckpoint()
+    this.#checkpointingBytes = this.bytes
+    this.#live.beginCheckpoint()
+  }
+
+  /** The end of the older of two reads is to begin a checkpoint. */
+  checkpointNext(): void {
+    this.#movesNext = true
+  }
+
+  /** So much of the log is in the database file. */
+  noteMoved(bytes: number): void {
+    this.#checkpointedBytes = bytes
+  }
+
+  /** Until the next drain has ended no read transaction of ours vouches for the log's continuity. */
+  unsettle(): void {
+    this.#settled = false
+  }
+
+  /** Takes note of a checkpoint that has ended in its thread. */
+  noteCheckpoint(): void {
+    if (this.#live.takeCheckpoint()?.done) this.#checkpointedBytes = this.#checkpointingBytes
+  }
+
+  *#transaction(window: WalWindow): Generator<Entry> {
+    const { changes } = this
+    this.#last = undefined
+    yield* changes.ofPages(window.pages)
+    if (window.commit === undefined) return
+    if (window.commit.pages !== this.#pages) {
+      this.#pages = window.commit.pages
+      yield changes.size(this.#pages)
+    }
+    yield this.commit(this.#placeNow(), true)
+  }
+
+  /** Ends what was given since the last one. */
+  commit(place: SqlitePosition, consistent: boolean): Commit {
+    const position = encodePosition(place)
+    this.#last = position
+    const timeMs = this.#options.clock.nowMs()
+    const state = this.#digests.state
+    return { type: 'commit', store: this.#options.store, position, consistent, timeMs, state }
+  }
+
+  #placeNow(): SqlitePosition {
+    const tail = this.#tail
+    const state = this.#digests.state
+    if (tail === undefined) return { v: 1, kind: 'compared', state }
+    const { salt1, salt2, bigEndian, pageBytes } = tail.header
+    const { frame, checksum } = tail.place
+    return {
+      v: 1,
+      kind: 'wal',
+      pageBytes,
+      bigEndian,
+      salt1,
+      salt2,
+      frame,
+      s1: checksum.s1,
+      s2: checksum.s2,
+      state,
+    }
+  }
+}
