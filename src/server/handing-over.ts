@@ -78,7 +78,7 @@ export class HandingOver {
         const handedOver = { epoch, number }
         return { ...before, fencedBy: epoch, handedOver, rejoining: { upstream: link.peer } }
       })
-      await this.#parts.become({ kind: 'resting' })
+      await this.#parts.become({ kind: 'fenced' })
       tell('warning', 'handed-over', `${link.peer} has all up to transaction ${number}, and takes over.`)
       return { type: 'handed-over', epoch, number, chain, withoutWriterMs: clock.nowMs() - fromMs }
     } catch (error) {

@@ -216,15 +216,13 @@ export class Promoting implements PromotionHost {
     await parts.downstream?.close()
     parts.downstream = undefined
     const { storage } = parts.machine
-    for (const { store, path } of parts.settings.stores) {
+    for (const { path } of parts.settings.stores) {
       const sidecar = sidecarPath(path)
       // what is no copy any more is not to be followed, checked or cloned as one
       if ((await storage.stat(metaPath(sidecar))) !== undefined) {
         await storage.rename(metaPath(sidecar), `${metaPath(sidecar)}.promoted`)
         await storage.syncDirectory(sidecar)
       }
-      // the positions of the old primary mean nothing to a source here
-      await parts.log.rebase(store, undefined)
     }
     await parts.log.unsubscribe(applySubscriber)
   }

@@ -57,7 +57,7 @@ export class Reigning {
       `THIS PRIMARY WAS REPLACED by ${by.by} (epoch ${epochText(by)}): nothing of it reaches a standby any more. Its application must be stopped here; then 'hotspare rejoin ${by.by}'.`,
     )
     const rest = async () => {
-      await this.#parts.become({ kind: 'resting' })
+      await this.#parts.become({ kind: 'fenced' })
       await acts.hook('on-demote', hookEnvironment(settings, by, log.next - 1))
     }
     void rest().catch(error =>

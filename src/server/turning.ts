@@ -11,13 +11,12 @@ import type { ServerParts } from './parts.ts'
 import type { Link } from './peer-link.ts'
 import { reignOf } from './reign.ts'
 import type { StoreState } from './state.ts'
+import { putStoreAside } from './store-aside.ts'
 import type { UpstreamTaking } from './taking.ts'
 import { withinTime } from './within-time.ts'
 
 const meetMsMax = 30_000
 const answerMsMax = 10_000
-/** For what an old primary's stores have beyond its log. */
-const drainMsMax = 600_000
 
 export class Turning implements RejoinHost {
   readonly clock: Clock
@@ -81,9 +80,9 @@ export class Turning implements RejoinHost {
     )
   }
 
-  async quiet(signal: AbortSignal): Promise<void> {
+  async quiet(): Promise<void> {
     this.#quiet = true
-    if (this.reign().role === 'primary') return this.#quietPrimary(signal)
+    if (this.reign().role === 'primary') return this.#quietPrimary()
     await this.#taking.rest()
     const { downstream } = this.#parts
     await this.#parts.become({ kind: 'resting' })
@@ -92,7 +91,7 @@ export class Turning implements RejoinHost {
     this.#parts.downstream = undefined
   }
 
-  async #quietPrimary(signal: AbortSignal): Promise<void> {
+  async #quietPrimary(): Promise<void> {
     const { settings, machine, acts, state, log } = this.#parts
     // whatever started it again meanwhile
     await acts.hook('on-demote', hookEnvironment(settings, newestEpoch(reignOf(state.value)), log.next - 1))
@@ -104,28 +103,35 @@ export class Turning implements RejoinHost {
         `This server cannot rejoin: ${writers.join(', ')} still has ${store} (${path}) open for writing. End it, then rejoin.`,
       )
     }
-    await withinTime(
-      this.clock,
-      drainMsMax,
-      signal,
-      'What the stores have beyond the log could not be read',
-      left => this.#readTheRest(left),
-    )
+    for (const store of await this.#readTheRest()) await this.#putStoreAside(store)
   }
 
-  /** Ships nothing: nobody is served. The log's limit does not count, since nobody takes anything from it any more. */
-  async #readTheRest(signal: AbortSignal): Promise<void> {
+  /** Nobody takes anything from the log any more, so its limit does not count. */
+  async #readTheRest(): Promise<readonly StoreName[]> {
     const { upstream, log } = this.#parts
     const { limits } = log
     log.setLimits({ ...limits, bytesMax: Number.MAX_SAFE_INTEGER, whenFull: 'block' })
     try {
-      await this.#parts.become({ kind: 'primary' })
-      await upstream.drain(signal)
+      await this.#parts.become({ kind: 'fenced' })
+      return await upstream.readRest()
     } finally {
       await this.#parts.become({ kind: 'resting' })
       log.setLimits(limits)
     }
-    await log.sync()
+  }
+
+  /** What no log can say of it is kept as it is. */
+  async #putStoreAside(store: StoreName): Promise<void> {
+    const { settings, machine, tell } = this.#parts
+    const { path } = settings.stores.find(one => one.store === store) ?? {}
+    if (path === undefined || (await machine.storage.stat(path)) === undefined) return
+    const target = await this.#freeName(`${store}-${new Date(this.clock.nowMs()).toISOString()}`, '')
+    await putStoreAside(machine.storage, path, target)
+    tell(
+      'warning',
+      'put-aside',
+      `Store '${store}' was put aside as a whole, since it cannot be told what only this server has of it: ${target}.`,
+    )
   }
 
   async resume(): Promise<void> {
@@ -134,16 +140,19 @@ export class Turning implements RejoinHost {
     await this.#begin()
   }
 
-  async asidePath(afterNumber: number): Promise<string> {
-    const { machine, settings, state } = this.#parts
+  asidePath(afterNumber: number): Promise<string> {
+    const { epoch } = this.#parts.state.value
+    return this.#freeName(`epoch-${epoch.number}-from-${afterNumber + 1}`, '.txlog')
+  }
+
+  async #freeName(name: string, suffix: string): Promise<string> {
+    const { machine, settings } = this.#parts
     const directory = `${settings.stateDirectory}/aside`
     await machine.storage.makeDirectory(directory)
     await machine.storage.syncDirectory(settings.stateDirectory)
-    const { epoch } = state.value
-    const name = `epoch-${epoch.number}-from-${afterNumber + 1}`
     const taken = new Set(await machine.storage.list(directory))
     for (let i = 1; ; i++) {
-      const file = i === 1 ? `${name}.txlog` : `${name}-${i}.txlog`
+      const file = i === 1 ? name + suffix : `${name}-${i}${suffix}`
       if (!taken.has(file)) return `${directory}/${file}`
     }
   }

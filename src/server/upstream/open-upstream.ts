@@ -62,7 +62,11 @@ class ServerUpstream implements Upstream {
     const stopping = before?.stop()
     await this.#endAll()
     await stopping
-    if (role.kind === 'fenced') return
+    if (role.kind === 'fenced') {
+      // read when it is asked for
+      this.#primary ??= await PrimaryRole.prepare(this.#roleOptions())
+      return
+    }
     await before?.close()
     await this.#primary?.close()
     this.#primary = undefined
@@ -171,7 +175,17 @@ class ServerUpstream implements Upstream {
     const primary = this.#primary
     if (primary === undefined)
       throw new HotspareError('usage', `'${this.#options.settings.name}' is no primary: it reads no stores.`)
-    return this.#kind === 'fenced' ? primary.readOn() : primary.drain(signal)
+    if (this.#kind === 'fenced') {
+      await primary.readRest()
+      return this.#options.log.durable
+    }
+    return primary.drain(signal)
+  }
+
+  async readRest(): Promise<readonly StoreName[]> {
+    if (this.#primary === undefined || this.#kind !== 'fenced')
+      throw new HotspareError('usage', `'${this.#options.settings.name}' is no primary that was replaced.`)
+    return this.#primary.readRest()
   }
 
   async waitFor(peer: string, signal: AbortSignal): Promise<number> {

@@ -22,9 +22,15 @@ export class PrimaryRole implements Role {
   readonly #feeds: readonly StoreFeed[]
 
   static async open(options: RoleOptions): Promise<PrimaryRole> {
+    const role = await PrimaryRole.prepare(options)
+    for (const feed of role.#feeds) feed.start()
+    return role
+  }
+
+  /** Reads nothing, unless `readRest` is called. */
+  static async prepare(options: RoleOptions): Promise<PrimaryRole> {
     const role = new PrimaryRole(options)
     for (const feed of role.#feeds) await feed.prepare()
-    for (const feed of role.#feeds) feed.start()
     return role
   }
 
@@ -96,18 +102,20 @@ export class PrimaryRole implements Role {
     await Promise.all(this.#feeds.map(feed => feed.stop()))
   }
 
-  /** After `stop`: what was written since. */
-  async readOn(): Promise<number> {
+  /** After `stop`: what was written since. Resolves with the stores of which that cannot be proved. */
+  async readRest(): Promise<readonly StoreName[]> {
+    const unread: StoreName[] = []
     for (const feed of this.#feeds) {
       if (await feed.readOn()) continue
+      unread.push(feed.store)
       this.#options.tell(
         'warning',
         'not-read-on',
-        `What store '${feed.store}' has beyond the log cannot be read into it: it is found by comparing, when the store is synchronised.`,
+        `What store '${feed.store}' has beyond the log cannot be read into it: it cannot be proved to follow.`,
       )
     }
     await this.#log.sync()
-    return this.#log.durable
+    return unread
   }
 
   async close(): Promise<void> {

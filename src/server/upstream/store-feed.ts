@@ -176,13 +176,14 @@ export class StoreFeed {
 
   /** Of a primary that is fenced: reads what there is once more, where it was. False: that cannot be proved to follow. */
   async readOn(): Promise<boolean> {
-    const source = this.#source
-    if (source === undefined || !this.#based || this.#unproved) return false
+    if (!this.#based || this.#unproved) return false
     try {
-      await this.#pumpOnce(source)
+      await this.#pumpOnce(await this.#opened())
       return true
     } catch (error) {
       if (error instanceof Unproved) return false
+      // there is nothing that could be lost
+      if (error instanceof HotspareError && error.code === 'source-missing') return true
       throw describeSystemError(error, `Reading ${this.#options.store.path}`)
     }
   }

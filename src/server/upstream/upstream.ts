@@ -98,6 +98,12 @@ export interface Upstream {
    */
   drain(signal: AbortSignal): Promise<number>
   /**
+   * Of a primary that is fenced: reads what its stores have beyond the log into it, durably. Resolves with the stores of
+   * which that is not known: their source cannot prove that it follows on the log. Rejects with the fault of a store that
+   * cannot be read.
+   */
+  readRest(): Promise<readonly StoreName[]>
+  /**
    * Resolves with the number when all that is committed at the stores now is durable at the peer. Rejects when a store
    * cannot be read to its end, or the peer has to synchronise and the signal aborts first.
    */

@@ -47,7 +47,7 @@ interface Connection {
 
 export class TestServer {
   readonly name: string
-  readonly storage: FaultyStorage
+  storage: FaultyStorage
   readonly settings: ServerSettings
   readonly messages: Omit<ServerMessage, 'timeMs'>[] = []
   readonly clock: Clock
@@ -90,8 +90,11 @@ export class TestServer {
     }
   }
 
-  /** As a process that starts. */
-  async start(): Promise<void> {
+  /** As a process that starts; after a crash with what that left. */
+  async start(left?: FaultyStorage): Promise<void> {
+    this.storage = left ?? this.storage
+    this.failed = undefined
+    this.downstream = undefined
     const { storage, settings, clock, driver, name } = this
     const machine = { storage, clock, random: testRandom(name.charCodeAt(0)), driverNamed: () => driver }
     await storage.makeDirectory('/state')
