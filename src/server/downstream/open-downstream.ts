@@ -37,13 +37,11 @@ export const openDownstream: OpenDownstream = async options => {
   return new OpenedDownstream(options, places)
 }
 
-/** From the start on the log keeps what the copies need. */
+/** Of a copy that goes on it has to be known first where it stands: see `StoreKeepers.acknowledge`. */
 async function keepForCopies({ log, state, settings }: DownstreamOptions): Promise<void> {
-  const isKept = log.subscribers().some(({ name, kept }) => name === applySubscriber && kept)
   const follows = settings.stores.some(({ store }) => state.value.stores[store]?.base !== undefined)
   // nothing that is in the log now is ever put into a copy
   if (!follows) await log.subscribe(applySubscriber, log.durable)
-  else if (!isKept) await log.subscribe(applySubscriber, log.first - 1)
 }
 
 class OpenedDownstream implements Downstream {

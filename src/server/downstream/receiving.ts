@@ -165,6 +165,10 @@ export class Receiving implements Taking {
     keepers.describe(answer.stores)
     await keepers.toSync(answer.sync, answer.next, this.#stop.signal)
     if (answer.sync.length > 0) await invalidate(answer.sync)
+    // nobody would answer
+    for (const store of answer.sync) {
+      if (!keepers.has(store)) this.#options.control.session.channel(`sync ${store}`).close()
+    }
   }
 
   /** Order: what the copies hold counts for nothing, then the log begins anew. */

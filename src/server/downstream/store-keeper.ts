@@ -11,6 +11,7 @@
  */
 import type { Replica } from '../../drivers/driver.ts'
 import type { StoreDescription, StoreStand } from '../../link/messages.ts'
+import { Turns } from '../../log/turns.ts'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
 import type { Commit, Position, StoreName } from '../../stream/entry.ts'
 import { barePosition, parseNumberedPosition } from '../../stream/numbered-position.ts'
@@ -25,7 +26,6 @@ import { type LogReading, LogUnreadable } from './log-reading.ts'
 import { LogSource } from './log-source.ts'
 import { putAside } from './quarantine.ts'
 import type { ReplicaPlace } from './replica-place.ts'
-import { Turn } from './turn.ts'
 
 export interface StoreKeeperOptions extends DownstreamOptions {
   readonly store: StoreName
@@ -59,7 +59,7 @@ export class StoreKeeper {
   readonly #options: StoreKeeperOptions
   readonly #status: CopyStatus
   readonly #closing = new AbortController()
-  readonly #turn = new Turn()
+  readonly #turns = new Turns()
   readonly #claims = new Set<Claim>()
   readonly #waiting = new Set<() => void>()
   #running: Promise<void> | undefined
@@ -92,7 +92,7 @@ export class StoreKeeper {
     this.store = options.store
     this.place = options.place
     this.#wish = wish
-    this.#through = this.#applied()?.acknowledged ?? 0
+    this.#through = this.#applied ?? 0
     this.#status = new CopyStatus(options.place, options.machine.clock)
   }
 
@@ -106,9 +106,23 @@ export class StoreKeeper {
     return this.#number
   }
 
+  /** What the copy holds was read from it. */
+  get isKnown(): boolean {
+    return this.#known
+  }
+
   /** The driver's own. */
   get position(): Position | undefined {
     return this.#position
+  }
+
+  /** The upstream has the store. */
+  isOffered = true
+
+  /** All of the store up to this number is durable in the copy. */
+  get applied(): number {
+    if (this.#number !== undefined) return this.#through
+    return this.isOffered ? 0 : Number.POSITIVE_INFINITY
   }
 
   /** What it needs of the log begins after this number. */
@@ -236,6 +250,7 @@ export class StoreKeeper {
       await this.#options.state.updateStore(this.store, ({ base: _, ...rest }) => rest)
     this.#number = undefined
     this.#known = true
+    this.#options.moved()
     this.#tell()
   }
 
@@ -288,13 +303,10 @@ export class StoreKeeper {
     this.#claims.add(claim)
     try {
       this.#look()
-      const release = await this.#turn.take()
-      try {
+      return await this.#turns.run(() => {
         signal.throwIfAborted()
-        return await work()
-      } finally {
-        release()
-      }
+        return work()
+      })
     } finally {
       this.#claims.delete(claim)
       this.#tell()
@@ -319,11 +331,11 @@ export class StoreKeeper {
     })
   }
 
-  /** The caller's work gives the copy everything; what it leaves unfinished counts for nothing. */
+  /** The caller's work gives the copy everything; what it leaves unfinished counts for nothing, and may be begun again. */
   synchronise(
     signal: AbortSignal,
     upstream: string,
-    work: (copy: CopyInSync) => Promise<void>,
+    work: (copy: CopyInSync) => Promise<'ended' | 'again'>,
   ): Promise<void> {
     return this.use('now', signal, async () => {
       this.#synchronising = true
@@ -336,17 +348,7 @@ export class StoreKeeper {
         // what the log brings next goes on from another state than the copy's
         await this.#putOut()
         await this.#options.invalidate([this.store])
-        const replica = await this.#openToSync(upstream)
-        try {
-          const position = await replica.position(this.store)
-          await work({
-            replica,
-            position: position === undefined ? undefined : barePosition(position),
-            finish: (at, number) => this.#finishSync(replica, at, number),
-          })
-        } finally {
-          await replica.close()
-        }
+        while ((await this.#synchroniseOnce(upstream, work)) === 'again') signal.throwIfAborted()
       } finally {
         this.#synchronising = false
         // when it was not finished, the next time begins with another session
@@ -375,9 +377,25 @@ export class StoreKeeper {
 
   // synchronising
 
+  async #synchroniseOnce(
+    upstream: string,
+    work: (copy: CopyInSync) => Promise<'ended' | 'again'>,
+  ): Promise<'ended' | 'again'> {
+    const replica = await this.#openToSync(upstream)
+    try {
+      const position = await replica.position(this.store)
+      return await work({
+        replica,
+        position: position === undefined ? undefined : barePosition(position),
+        finish: (at, number) => this.#finishSync(replica, at, number),
+      })
+    } finally {
+      await replica.close()
+    }
+  }
+
   async #openToSync(upstream: string): Promise<Replica> {
-    const found = await this.place.look()
-    const asFound = found === 'other' || this.#stored.asFound === true
+    const asFound = this.#stored.asFound === true || (await this.place.look()) === 'other'
     await this.place.claim(upstream)
     if (asFound) return this.place.openReplica(true)
     try {
@@ -405,7 +423,7 @@ export class StoreKeeper {
     }
     // from further back than was thought: what has been acknowledged for all copies may be needed again
     const isBack = number < this.#through
-    if (isBack && number < (this.#applied()?.acknowledged ?? 0)) await log.subscribe(applySubscriber, number)
+    if (isBack && number < (this.#applied ?? 0)) await log.subscribe(applySubscriber, number)
     const through = isBack ? number : Math.max(number, this.through)
     await state.updateStore(this.store, ({ asFound: _, ...rest }) => ({
       ...rest,
@@ -439,13 +457,10 @@ export class StoreKeeper {
     for (;;) {
       await this.#until(() => this.#wantsToApply || this.#closing.signal.aborted)
       if (this.#closing.signal.aborted) return
-      const release = await this.#turn.take()
-      try {
+      await this.#turns.run(async () => {
         if (this.#wantsToApply) await this.#attemptOnce()
-      } finally {
-        release()
-        this.#tell()
-      }
+      })
+      this.#tell()
     }
   }
 
@@ -454,12 +469,12 @@ export class StoreKeeper {
     const stop = new AbortController()
     try {
       if (this.#stored.base === undefined) {
-        this.#learn(undefined, undefined)
+        await this.#putOut()
         return
       }
       const replica = await this.place.openReplica(false)
       try {
-        const learnt = this.#learn(await replica.position(this.store), replica)
+        const learnt = await this.#learn(await replica.position(this.store), replica)
         const idle = this.quarantine !== undefined || this.#number === undefined || !this.#wantsToApply
         if (!learnt || idle) return
         const { store } = this
@@ -541,7 +556,7 @@ export class StoreKeeper {
   }
 
   /** What the opened copy holds. False: it cannot be gone on with. */
-  #learn(position: Position | undefined, replica: Replica | undefined): boolean {
+  async #learn(position: Position | undefined, replica: Replica): Promise<boolean> {
     const { log } = this.#options
     const { base } = this.#stored
     const number = numberOf(position, base, log)
@@ -552,21 +567,19 @@ export class StoreKeeper {
       )
     }
     const through = number === undefined ? undefined : this.#throughOf(number)
-    this.#known = true
     this.#position = position === undefined ? undefined : barePosition(position)
-    if (replica !== undefined && position !== undefined) this.#noteConsistent(replica, position)
+    if (position !== undefined) this.#noteConsistent(replica, position)
     if (number === undefined || through === undefined) {
-      this.#number = undefined
-      if (base !== undefined) {
-        this.#options.tell(
-          'warning',
-          'store-out-of-step',
-          `The copy of store '${this.store}' does not stand where the log can go on: it is compared with the upstream's.`,
-        )
-        this.#options.outOfStep(`store '${this.store}' has to be synchronised`)
-      }
+      await this.#putOut()
+      this.#options.tell(
+        'warning',
+        'store-out-of-step',
+        `The copy of store '${this.store}' does not stand where the log can go on: it is compared with the upstream's.`,
+      )
+      this.#options.outOfStep(`store '${this.store}' has to be synchronised`)
       return false
     }
+    this.#known = true
     this.#number = number
     this.#through = Math.max(this.#through, through)
     this.#options.moved()
@@ -576,18 +589,19 @@ export class StoreKeeper {
   #throughOf(number: number): number | undefined {
     const { log } = this.#options
     const { first, durable } = log
-    const applied = this.#applied()
     return throughOf({
       number,
       last: log.mark(this.store)?.number,
       first,
       durable,
-      applied: applied?.kept === true ? applied.acknowledged : undefined,
+      applied: this.#applied,
     })
   }
 
-  #applied() {
-    return this.#options.log.subscribers().find(({ name }) => name === applySubscriber)
+  /** What all copies together have acknowledged, while the log keeps for them. */
+  get #applied(): number | undefined {
+    const subscriber = this.#options.log.subscribers().find(({ name }) => name === applySubscriber)
+    return subscriber?.kept === true ? subscriber.acknowledged : undefined
   }
 
   #noteConsistent(replica: Replica, position: Position): void {

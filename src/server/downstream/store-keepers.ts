@@ -17,14 +17,23 @@ export class StoreKeepers {
     this.#byName = new Map(all.map(keeper => [keeper.store, keeper]))
   }
 
+  has(store: StoreName): boolean {
+    return this.#byName.has(store)
+  }
+
   named(store: StoreName): StoreKeeper {
     const keeper = this.#byName.get(store)
     if (keeper === undefined) throw new HotspareError('usage', `This server has no store '${store}'.`)
     return keeper
   }
 
-  /** All up to this number is durable in all copies that follow the log. */
+  /** All up to this number is durable in all copies; 0 while one of them has to be synchronised. */
   get applied(): number {
+    return Math.min(this.#options.log.durable, ...this.all.map(keeper => keeper.applied))
+  }
+
+  /** What the copies need of the log begins after this number. */
+  get #needed(): number {
     return Math.min(this.#options.log.durable, ...this.all.map(keeper => keeper.through))
   }
 
@@ -43,8 +52,10 @@ export class StoreKeepers {
         `The upstream has a store '${store}', and this server has none of this name: it is not kept here.`,
       )
     }
-    for (const { store } of this.all) {
-      if (descriptions.some(description => description.store === store)) continue
+    for (const keeper of this.all) {
+      const { store } = keeper
+      keeper.isOffered = descriptions.some(description => description.store === store)
+      if (keeper.isOffered) continue
       tell('warning', 'store-unknown', `The upstream has no store '${store}': nothing comes for it.`)
     }
   }
@@ -55,7 +66,7 @@ export class StoreKeepers {
       const keeper = this.#byName.get(store)
       if (keeper === undefined) continue
       await keeper.putOut(signal)
-      keeper.toSync(next)
+      if (await keeper.takesSync()) keeper.toSync(next)
     }
   }
 
@@ -75,8 +86,8 @@ export class StoreKeepers {
   acknowledge(): void {
     const { log } = this.#options
     const subscriber = log.subscribers().find(({ name }) => name === applySubscriber)
-    if (subscriber?.kept === true) log.acknowledge(applySubscriber, this.applied)
-    else if (this.#keepingAgain === undefined) {
+    if (subscriber?.kept === true) log.acknowledge(applySubscriber, this.#needed)
+    else if (this.#keepingAgain === undefined && this.all.every(keeper => keeper.isKnown)) {
       this.#keepingAgain = this.#keepAgain()
         .catch(error => this.#options.failed(error))
         .finally(() => {
@@ -86,8 +97,8 @@ export class StoreKeepers {
   }
 
   /**
-   * The log is full, and went on without the slowest: what it does not keep any more has to be compared. The others are
-   * kept for as before.
+   * The log has gone on without the slowest, since it is full: what it does not keep any more has to be compared. The
+   * others are kept for as before.
    */
   async #keepAgain(): Promise<void> {
     const { log } = this.#options
@@ -95,7 +106,7 @@ export class StoreKeepers {
       const isLost = keeper.number !== undefined && keeper.through + 1 < log.first
       if (isLost) await keeper.lost()
     }
-    const least = Math.max(log.first - 1, this.applied)
+    const least = Math.max(log.first - 1, this.#needed)
     try {
       await log.subscribe(applySubscriber, least)
     } catch (error) {

@@ -18,12 +18,13 @@ import type { CopyInSync } from './store-keeper.ts'
 const digestBytesMax = 8 * 1024 * 1024
 const digestBytes = { 'blake3-256': 32, xxh64: 8 } as const
 
+/** again: the upstream has begun anew, and what no commit followed is void. */
 export async function receiveStore(
   store: StoreName,
   channel: Channel,
   messages: AsyncIterator<LinkMessage>,
   copy: CopyInSync,
-): Promise<void> {
+): Promise<'ended' | 'again'> {
   const { replica, position } = copy
   const inventory = new CopyInventory(() => replica.inventory?.(store) ?? Promise.resolve(undefined))
   await channel.send({ type: 'sync-ready', position, hasInventory: await inventory.exists() })
@@ -51,7 +52,9 @@ export async function receiveStore(
       case 'sync-end':
         await copy.finish(message.position, message.number)
         await channel.send({ type: 'sync-ended' })
-        return
+        return 'ended'
+      case 'sync-begin':
+        return 'again'
       default:
         throw new HotspareError(
           'entry-invalid',
@@ -99,11 +102,12 @@ class CopyInventory {
   async page(after: EntryPath | undefined): Promise<LinkMessage> {
     const inventory = await this.#get()
     if (inventory === undefined) return { type: 'inventory-page', files: [], others: [], last: true }
-    if (this.#pages?.after !== after) {
+    // from the beginning it may be asked for again
+    if (after === undefined || this.#pages?.after !== after) {
       await this.#pages?.close()
       this.#pages = await InventoryPages.begin(inventory, after)
     }
-    return (this.#pages as InventoryPages).next()
+    return this.#pages.next()
   }
 
   async digests(path: EntryPath, firstBlock: number, count: number): Promise<LinkMessage> {

@@ -1,0 +1,150 @@
+/** Two ends of a session without a connection: for tests of what speaks over one. Deterministic. */
+import type { LinkMessage } from '../../link/messages.ts'
+import type { Channel, Hello, Session, SessionFigures } from '../../link/session.ts'
+
+const underWayMax = 16
+
+class Queue {
+  readonly #messages: LinkMessage[] = []
+  #waiting: (() => void)[] = []
+  #ended = false
+  #broken: Error | undefined
+
+  async send(message: LinkMessage): Promise<void> {
+    this.#check()
+    this.#messages.push(message)
+    this.#changed()
+    while (this.#messages.length > underWayMax) {
+      await this.#change()
+      this.#check()
+    }
+  }
+
+  async *messages(): AsyncGenerator<LinkMessage> {
+    for (;;) {
+      if (this.#broken !== undefined) throw this.#broken
+      const message = this.#messages.shift()
+      if (message !== undefined) {
+        this.#changed()
+        yield message
+      } else if (this.#ended) return
+      else await this.#change()
+    }
+  }
+
+  end(): void {
+    this.#ended = true
+    this.#changed()
+  }
+
+  break(error: Error): void {
+    this.#broken ??= error
+    this.#changed()
+  }
+
+  #check(): void {
+    if (this.#broken !== undefined) throw this.#broken
+    if (this.#ended) throw new Error('the channel is closed')
+  }
+
+  #change(): Promise<void> {
+    return new Promise(resolve => {
+      this.#waiting.push(resolve)
+    })
+  }
+
+  #changed(): void {
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const wake of waiting) wake()
+  }
+}
+
+class Pipe {
+  readonly queues = new Map<string, Queue>()
+  #broken: Error | undefined
+
+  queue(name: string): Queue {
+    const known = this.queues.get(name) ?? new Queue()
+    if (this.#broken !== undefined) known.break(this.#broken)
+    this.queues.set(name, known)
+    return known
+  }
+
+  break(error: Error): void {
+    this.#broken ??= error
+    for (const queue of this.queues.values()) queue.break(error)
+  }
+}
+
+class EndOfPair implements Session {
+  readonly peer: Hello
+  readonly address = 'memory'
+  readonly over: Promise<Error | undefined>
+  readonly #input: Pipe
+  readonly #output: Pipe
+  readonly #break: (error: Error, by: EndOfPair | undefined) => void
+  #resolve: (error: Error | undefined) => void = () => {}
+
+  constructor(
+    peer: Hello,
+    input: Pipe,
+    output: Pipe,
+    breaks: (error: Error, by: EndOfPair | undefined) => void,
+  ) {
+    this.peer = peer
+    this.#input = input
+    this.#output = output
+    this.#break = breaks
+    this.over = new Promise(resolve => {
+      this.#resolve = resolve
+    })
+  }
+
+  channel(name: string): Channel {
+    const input = this.#input.queue(name)
+    const output = this.#output.queue(name)
+    return {
+      send: message => output.send(message),
+      messages: () => input.messages(),
+      close: () => output.end(),
+    }
+  }
+
+  figures(): SessionFigures {
+    return { sentBytes: 0, receivedBytes: 0, roundTripMs: undefined, lastReceivedMs: 0 }
+  }
+
+  async close(reason?: string): Promise<void> {
+    this.#break(new Error(reason ?? 'the session was closed'), this)
+  }
+
+  ended(error: Error | undefined): void {
+    this.#resolve(error)
+  }
+}
+
+export interface SessionPair {
+  /** The session as the server of the first hello has it. */
+  readonly first: Session
+  readonly second: Session
+  /** What is under way is lost. */
+  break(error?: Error): void
+}
+
+export function sessionPair(first: Hello, second: Hello): SessionPair {
+  const up = new Pipe()
+  const down = new Pipe()
+  const ends: EndOfPair[] = []
+  const breaks = (error: Error, by: EndOfPair | undefined) => {
+    up.break(error)
+    down.break(error)
+    for (const end of ends) end.ended(end === by ? undefined : error)
+  }
+  ends.push(new EndOfPair(second, up, down, breaks), new EndOfPair(first, down, up, breaks))
+  return {
+    first: ends[0] as Session,
+    second: ends[1] as Session,
+    break: (error = new Error('the connection broke')) => breaks(error, undefined),
+  }
+}
