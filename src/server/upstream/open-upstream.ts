@@ -182,6 +182,10 @@ class ServerUpstream implements Upstream {
     return primary.drain(signal)
   }
 
+  async stopReading(): Promise<void> {
+    await this.#primary?.stop()
+  }
+
   async readRest(): Promise<readonly StoreName[]> {
     if (this.#primary === undefined || this.#kind !== 'fenced')
       throw new HotspareError('usage', `'${this.#options.settings.name}' is no primary that was replaced.`)

@@ -251,9 +251,10 @@ export class StoreFeed {
       await this.#follow(source)
       return true
     }
-    if (!this.#enqueuing) await this.#closeSource()
-    this.#do(this.#enqueuing ? 'waiting' : 'paused')
-    const wanted = () => this.#enqueuing && (this.#wantsToSync || this.goesOn)
+    const on = this.#enqueuing
+    if (!on) await this.#closeSource()
+    this.#do(on ? 'waiting' : 'paused')
+    const wanted = () => this.#enqueuing !== on || (on && (this.#wantsToSync || this.goesOn))
     await this.#wake.until(wanted, this.#closing.signal).catch(() => undefined)
     return false
   }

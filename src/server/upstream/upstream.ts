@@ -98,6 +98,11 @@ export interface Upstream {
    */
   drain(signal: AbortSignal): Promise<number>
   /**
+   * Of a primary: no store is read into the log any more, until it becomes a primary anew; sources and sessions stay.
+   * For `readRest` it must be fenced then.
+   */
+  stopReading(): Promise<void>
+  /**
    * Of a primary that is fenced: reads what its stores have beyond the log into it, durably. Resolves with the stores of
    * which that is not known: their source cannot prove that it follows on the log. Rejects with the fault of a store that
    * cannot be read.
