@@ -15,7 +15,9 @@ export function formatBytes(bytes: number): string {
 }
 
 export function formatCount(count: number, one: string, many = `${one}s`): string {
-  return count === 1 ? `1 ${one}` : `${count.toLocaleString('en')} ${many}`
+  if (count === 1) return `1 ${one}`
+  // what Intl gives, without the 10 ms that it takes to load
+  return `${String(count).replace(/\B(?=(\d{3})+$)/g, ',')} ${many}`
 }
 
 /** Local time without a zone would mislead whoever reads it elsewhere. */
