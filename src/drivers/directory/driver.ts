@@ -20,8 +20,11 @@ export const directoryDriver: Driver = {
     return { confidence: 0.1, reason: 'a directory' }
   },
   async openSource(options) {
+    const { ScanPool } = await import('./scan-pool.ts')
+    // its threads come up while all else is loaded
+    const pool = new ScanPool(options.path)
     const { openDirectorySource } = await import('./source.ts')
-    return openDirectorySource(options)
+    return openDirectorySource(options, pool)
   },
   async openReplica(options) {
     const { openDirectoryReplica } = await import('./copy-replica.ts')

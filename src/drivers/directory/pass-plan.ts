@@ -125,6 +125,11 @@ export function planPass(index: TreeIndex, blocks: Map<string, TreeBlock>): Pass
   return { removed: withoutInner(removed), gone, directories, links, special }
 }
 
+/** Nothing has to be done at the copy. */
+export function isEmptyPlan({ removed, directories, links }: PassPlan): boolean {
+  return removed.length === 0 && directories.length === 0 && links.length === 0
+}
+
 export function isCopied(kind: number): boolean {
   return kind === fileKind.file || kind === fileKind.directory || kind === fileKind.symlink
 }

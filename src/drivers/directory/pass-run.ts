@@ -118,7 +118,7 @@ export class PassRun {
     let ended = false
     try {
       for (;;) {
-        while (!ended && ahead.length < pool.threads * requestsEach) {
+        while (!ended && ahead.length < pool.threads * requestsEach + 1) {
           const unit = units.next()
           if (unit.done) ended = true
           else ahead.push(this.#read(unit.value))

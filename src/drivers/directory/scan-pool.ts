@@ -17,6 +17,7 @@ import type {
   ScanRequest,
 } from './scan-protocol.ts'
 
+/** Besides the main thread, which looks too, and is busy with what they have read. */
 const threadsMax = 4
 
 interface Thread {
@@ -33,7 +34,7 @@ export class ScanPool {
   #closed = false
 
   /** `root` is for messages. */
-  constructor(root: string, threads = Math.max(2, Math.min(threadsMax, availableParallelism()))) {
+  constructor(root: string, threads = Math.max(1, Math.min(threadsMax, availableParallelism() - 1))) {
     this.#root = root
     for (let i = 0; i < threads; i++) this.#threads.push(this.#start())
   }
@@ -42,12 +43,12 @@ export class ScanPool {
     return this.#threads.length
   }
 
-  /** All threads have come up. Until then the main thread may as well work itself. */
+  /** All threads have come up. */
   get isReady(): boolean {
     return this.#ready === this.#threads.length
   }
 
-  /** Looks in this thread: for little, and while the others are not ready. Blocks it for as long as that takes. */
+  /** Looks in this thread. Blocks it for as long as that takes. */
   async lookHere(request: LookRequest): Promise<LookAnswer> {
     const { look } = await import('./scan-look.ts')
     await new Promise(resolve => setImmediate(resolve))

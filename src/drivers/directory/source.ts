@@ -22,9 +22,8 @@ import type { SourceOptions } from '../driver.ts'
 import { ArenaPool } from './arena-pool.ts'
 import type { HintedNames } from './hints.ts'
 import { IndexStore } from './index-store.ts'
-import { indexOfInventory } from './inventory-index.ts'
-import { type PassPlan, pathIn, planPass } from './pass-plan.ts'
-import { PassRun } from './pass-run.ts'
+import { isEmptyPlan, type PassPlan, pathIn, planPass } from './pass-plan.ts'
+import type { PassOptions, PassRun } from './pass-run.ts'
 import { type DirectoryPosition, decodePosition, encodePosition } from './position.ts'
 import { ScanPool } from './scan-pool.ts'
 import { Signature, type TreeBlock } from './tree-block.ts'
@@ -83,8 +82,12 @@ interface Round {
   readonly gone: ReadonlySet<string>
 }
 
-export async function openDirectorySource(options: SourceOptions): Promise<DirectorySource> {
-  return new TreeSource(options)
+/** The pool is the source's from now on. */
+export async function openDirectorySource(
+  options: SourceOptions,
+  pool = new ScanPool(options.path),
+): Promise<DirectorySource> {
+  return new TreeSource(options, pool)
 }
 
 class TreeSource implements DirectorySource {
@@ -109,10 +112,10 @@ class TreeSource implements DirectorySource {
   /** Files that were found changed though no event had said so. */
   readonly #silent = new Set<string>()
 
-  constructor(options: SourceOptions) {
+  constructor(options: SourceOptions, pool: ScanPool) {
     this.#options = options
     this.#root = new TreeRoot(options.path)
-    this.#pool = new ScanPool(options.path)
+    this.#pool = pool
     this.#watcher = new TreeWatcher(options)
     this.#store = new IndexStore(options.scratch, error =>
       options.onNotice({
@@ -223,7 +226,11 @@ class TreeSource implements DirectorySource {
         `It is not known any more what the copy of ${this.#options.path} has, and the copy does not say. Use --resync to compare and go on.`,
       )
     }
-    this.#index = inventory === undefined ? new TreeIndex() : await indexOfInventory(inventory)
+    if (inventory === undefined) this.#index = new TreeIndex()
+    else {
+      const { indexOfInventory } = await import('./inventory-index.ts')
+      this.#index = await indexOfInventory(inventory)
+    }
     this.#at = { index: this.#name, pass: 0, complete: false, held: false }
     this.#store.clear()
     return false
@@ -265,7 +272,7 @@ class TreeSource implements DirectorySource {
       if (round === 1 && what === 'all' && from !== undefined) this.#noteSilent(plan)
       this.#notePlan(plan, held, round)
       for (const path of [...current.blocks.keys(), ...gone]) unsaved.add(path)
-      const run = new PassRun(plan, {
+      const run = await this.#runOf(plan, {
         store: this.#options.store,
         pool: this.#pool,
         root: this.#root.fd,
@@ -280,14 +287,14 @@ class TreeSource implements DirectorySource {
       })
       let roundGiven = 0
       const last = new Set<string>()
-      for await (const change of run.entries()) {
+      for await (const change of run?.entries() ?? []) {
         if (change !== undefined) {
           roundGiven++
           // the attributes of directories follow from what is in them
           const telling = held !== undefined && last.size < restlessMax
           if (telling && (change.type !== 'attributes' || last.size === 0)) last.add(change.path)
           yield change
-        } else if (run.bytes >= commitBytesMax || run.files >= commitFilesMax) {
+        } else if (run !== undefined && (run.bytes >= commitBytesMax || run.files >= commitFilesMax)) {
           run.files = 0
           run.bytes = 0
           yield this.#commit({ index, blocks: current.blocks, gone }, unsaved, startedMs, 'unfinished')
@@ -296,14 +303,15 @@ class TreeSource implements DirectorySource {
       signal.throwIfAborted()
       for (const path of gone) this.#forget(index, path)
       for (const [path, block] of current.blocks) index.directories.set(path, block)
-      for (const path of run.unsettled) this.#lookAgain(path)
+      const unsettled = run?.unsettled ?? []
+      for (const path of unsettled) this.#lookAgain(path)
       given += roundGiven
       if (held === undefined) break
       if (round > 1) for (const path of last) held.changed.add(path)
       const { hints } = this.#watcher
       what = hints === undefined ? 'all' : hints.take()
       still = roundGiven === 0 || (what !== 'all' && what.size === 0 && !hints?.hasLost)
-      if (still && restless.size === 0 && run.unsettled.length === 0) break
+      if (still && restless.size === 0 && unsettled.length === 0) break
       still = false
       if (round < roundsMax) continue
       for (const path of last) restless.add(path)
@@ -320,6 +328,13 @@ class TreeSource implements DirectorySource {
     const kind = held === undefined ? 'complete' : still ? 'held' : 'complete'
     yield this.#commit({ index, blocks: new Map(), gone: new Set() }, unsaved, startedMs, kind)
     return true
+  }
+
+  /** Undefined when there is nothing to do; what doing it needs is loaded only then. */
+  async #runOf(plan: PassPlan, options: PassOptions): Promise<PassRun | undefined> {
+    if (isEmptyPlan(plan)) return undefined
+    const { PassRun } = await import('./pass-run.ts')
+    return new PassRun(plan, options)
   }
 
   /** What has to be looked at besides what was hinted. */

@@ -15,7 +15,7 @@ import { TreeBlock } from './tree-block.ts'
 import type { TreeIndex } from './tree-index.ts'
 
 /** So many entries are looked at by one request. */
-const entriesAtOnce = 4000
+const entriesAtOnce = 2000
 /** A directory of which nothing is known counts as so many. */
 const unknownEntries = 200
 const requestsEach = 2
@@ -128,7 +128,8 @@ class TreeLook {
         running.add(request)
         void request.then(() => running.delete(request))
       }
-      if (this.#queue.length > 0 && (few || !pool.isReady)) {
+      // this thread looks along: a look costs little but time in the kernel
+      if (this.#queue.length > 0) {
         await this.#request(this.#nextWork(), true).catch(error => {
           failure ??= { error }
         })
@@ -147,7 +148,7 @@ class TreeLook {
       entries += names?.length ?? (this.#known(path)?.count ?? unknownEntries) + 10
     }
     // the shares of all threads are alike when there is little to do
-    const share = Math.ceil(this.#queue.length / this.#options.pool.threads)
+    const share = Math.ceil(this.#queue.length / (this.#options.pool.threads + 1))
     return this.#queue.splice(0, Math.min(count, share))
   }
 
