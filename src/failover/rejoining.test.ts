@@ -57,12 +57,14 @@ class World {
       async meet() {
         return { epoch: world.theirEpoch, stream: 'x', log: world.view(() => world.theirs) }
       },
-      quiet: () =>
-        world.#act('quiet', () => {
+      quiet: async () => {
+        await world.#act('quiet', () => {
           if (world.busy) throw new HotspareError('source-busy', 'somebody writes')
           world.paused = true
           if (world.reign.role === 'primary') world.log = [...world.store]
-        }),
+        })
+        return []
+      },
       resume: async () => {
         world.paused = false
       },

@@ -14,6 +14,7 @@
  */
 import type { Clock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
+import type { StoreName } from '../stream/entry.ts'
 import { compareEpochs, type Epoch, epochText } from '../stream/epoch.ts'
 import { commonNumber, type LogView } from './common-number.ts'
 import { newestEpoch, type Reign } from './fencing.ts'
@@ -24,16 +25,26 @@ export interface Aside {
   readonly transactions: number
 }
 
+/** A store of which it cannot be told what only this server has: it is kept as it was. */
+export interface WholeAside {
+  readonly store: StoreName
+  /** A directory that holds it. */
+  readonly path: string
+}
+
 export interface RejoinReport {
   readonly upstream: string
-  /** What this server had beyond the promotion; undefined: nothing. */
+  /** What this server's log had beyond the promotion; undefined: nothing. */
   readonly aside?: Aside
+  /** Undefined: none. */
+  readonly wholes?: readonly WholeAside[]
 }
 
 /** What is durable of it: there from the first step to the last. */
 export interface RejoinRecord {
   readonly upstream: string
   readonly aside?: Aside
+  readonly wholes?: readonly WholeAside[]
 }
 
 /** The new upstream, connected. */
@@ -55,9 +66,10 @@ export interface RejoinHost {
   meet(upstream: string, signal: AbortSignal): Promise<MetUpstream>
   /**
    * Nothing is shipped or taken any more. Of a primary: throws `source-busy` when somebody writes to a store; what the
-   * stores have beyond the log is in it, durably, and they are closed.
+   * stores have beyond the log is in it, durably, and they are closed. Resolves with those of which that cannot be, which
+   * were put aside.
    */
-  quiet(signal: AbortSignal): Promise<void>
+  quiet(signal: AbortSignal): Promise<readonly WholeAside[]>
   /** Undoes `quiet`. */
   resume(): Promise<void>
 
@@ -75,10 +87,15 @@ export async function rejoin(host: RejoinHost, upstream: string, signal: AbortSi
   const before = host.record()
   try {
     if (host.record()?.upstream !== upstream) await host.save({ ...host.record(), upstream })
-    await host.quiet(signal)
+    const wholes = [...(host.record()?.wholes ?? []), ...(await host.quiet(signal))]
+    if (wholes.length > 0) await host.save({ ...host.record(), upstream, wholes })
     const aside = await putAside(host, met)
     await host.turn(upstream, met.epoch)
-    return { upstream, ...(aside === undefined ? {} : { aside }) }
+    return {
+      upstream,
+      ...(aside === undefined ? {} : { aside }),
+      ...(wholes.length === 0 ? {} : { wholes }),
+    }
   } catch (error) {
     // whoever asked hears of it; what was wanted before goes on being wanted
     if (before === undefined && host.record() !== undefined) await host.save(undefined)

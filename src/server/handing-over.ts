@@ -48,6 +48,7 @@ export class HandingOver {
     }
     // when the link is broken the peer asks again
     await link.control.send(message).catch(() => undefined)
+    if (message.type === 'handed-over') await this.#parts.become({ kind: 'fenced' })
   }
 
   async #handOver(link: Link, epoch: Epoch): Promise<HandedOver> {
@@ -78,7 +79,6 @@ export class HandingOver {
         const handedOver = { epoch, number }
         return { ...before, fencedBy: epoch, handedOver, rejoining: { upstream: link.peer } }
       })
-      await this.#parts.become({ kind: 'fenced' })
       tell('warning', 'handed-over', `${link.peer} has all up to transaction ${number}, and takes over.`)
       return { type: 'handed-over', epoch, number, chain, withoutWriterMs: clock.nowMs() - fromMs }
     } catch (error) {
@@ -91,7 +91,7 @@ export class HandingOver {
   async #sendTheRest({ peer }: Link, signal: AbortSignal): Promise<number> {
     const { upstream, log, machine, tell } = this.#parts
     const read = await upstream.drain(signal)
-    await upstream.setEnqueuing(false)
+    await upstream.stopReading()
     const number = log.next - 1
     if (number > read)
       tell('warning', 'writers', 'Something was still written after on-demote had stopped the writers.')
@@ -128,6 +128,9 @@ export class HandingOver {
       throw new HotspareError('epoch-old', `${epochText(epoch)} is no epoch that ${peer} can begin here.`)
     if (session.peer.upstream !== this.#parts.settings.name)
       throw new HotspareError('usage', `${peer} does not take its log from this server.`)
+    const serving = this.#parts.upstream.servings().find(one => one.peer === peer)
+    if (serving?.state !== 'shipping')
+      throw new HotspareError('target-incomplete', `${peer} is being synchronised. Try again later.`)
   }
 
   async #tellWriters(): Promise<void> {
@@ -145,9 +148,10 @@ export class HandingOver {
 
   /** The primary as before. */
   async #goOn(link: Link, epoch: Epoch): Promise<void> {
-    const { state, acts, upstream, settings, log, tell } = this.#parts
+    const { state, acts, settings, log, tell } = this.#parts
     if (state.value.fencedBy !== undefined) return
-    await upstream.setEnqueuing(state.value.enqueuing)
+    await this.#parts.become({ kind: 'resting' })
+    await this.#parts.become({ kind: 'primary' })
     try {
       await acts.hook('on-promote', hookEnvironment(settings, state.value.epoch, log.next - 1))
       tell(

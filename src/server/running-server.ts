@@ -167,13 +167,15 @@ export class RunningServer implements Server {
   /** Does what the role says, from now on. */
   async #begin(): Promise<void> {
     const parts = this.#parts
-    const { role, fencedBy, rejoining } = parts.state.value
+    const { role, fencedBy, rejoining, upstream } = parts.state.value
     if (this.#stopping !== undefined) return
     if (role === 'primary') {
       const replaced = fencedBy !== undefined || rejoining !== undefined
       await parts.become({ kind: replaced ? 'fenced' : 'primary' })
       this.#path = [parts.settings.name]
     } else {
+      // of another upstream than before it is not known yet
+      if (this.#path.at(-2) !== upstream) this.#path = [parts.settings.name]
       parts.downstream ??= await openDownstream({
         settings: parts.settings,
         machine: parts.machine,

@@ -53,6 +53,7 @@ const promotion = v.strictObject({
 const rejoining = v.strictObject({
   upstream: text,
   aside: v.optional(v.strictObject({ path: text, fromNumber: number, transactions: number })),
+  wholes: v.optional(v.array(v.strictObject({ store: named, path: text }))),
 })
 
 const schema = v.strictObject({

@@ -1,7 +1,7 @@
 /** A rejoining as it happens in a running server: see failover/rejoining.ts for the order and what a crash leaves. */
 import type { LogView } from '../failover/common-number.ts'
 import { newestEpoch, type Reign } from '../failover/fencing.ts'
-import type { MetUpstream, RejoinHost, RejoinRecord } from '../failover/rejoining.ts'
+import type { MetUpstream, RejoinHost, RejoinRecord, WholeAside } from '../failover/rejoining.ts'
 import type { Clock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
 import type { StoreName } from '../stream/entry.ts'
@@ -63,7 +63,9 @@ export class Turning implements RejoinHost {
       throw new HotspareError('peer-away', error.message, { cause: error })
     })
     const { epoch, stream, path } = link.session.peer
-    if (path.includes(settings.name)) {
+    // one that is not promoted yet says what was true before
+    const isOld = compareEpochs(epoch, newestEpoch(this.reign())) < 0
+    if (path.includes(settings.name) && !isOld) {
       throw new HotspareError(
         'loop',
         `'${upstream}' takes its log from this server (${path.join(' > ')}): it cannot be its upstream too.`,
@@ -80,7 +82,7 @@ export class Turning implements RejoinHost {
     )
   }
 
-  async quiet(): Promise<void> {
+  async quiet(): Promise<readonly WholeAside[]> {
     this.#quiet = true
     if (this.reign().role === 'primary') return this.#quietPrimary()
     await this.#taking.rest()
@@ -89,9 +91,10 @@ export class Turning implements RejoinHost {
     this.#stood = new Map(downstream?.stores().map(({ store, number }) => [store, number]))
     await downstream?.close()
     this.#parts.downstream = undefined
+    return []
   }
 
-  async #quietPrimary(): Promise<void> {
+  async #quietPrimary(): Promise<readonly WholeAside[]> {
     const { settings, machine, acts, state, log } = this.#parts
     // whatever started it again meanwhile
     await acts.hook('on-demote', hookEnvironment(settings, newestEpoch(reignOf(state.value)), log.next - 1))
@@ -103,7 +106,12 @@ export class Turning implements RejoinHost {
         `This server cannot rejoin: ${writers.join(', ')} still has ${store} (${path}) open for writing. End it, then rejoin.`,
       )
     }
-    for (const store of await this.#readTheRest()) await this.#putStoreAside(store)
+    const wholes: WholeAside[] = []
+    for (const store of await this.#readTheRest()) {
+      const path = await this.#putStoreAside(store)
+      if (path !== undefined) wholes.push({ store, path })
+    }
+    return wholes
   }
 
   /** Nobody takes anything from the log any more, so its limit does not count. */
@@ -121,10 +129,10 @@ export class Turning implements RejoinHost {
   }
 
   /** What no log can say of it is kept as it is. */
-  async #putStoreAside(store: StoreName): Promise<void> {
+  async #putStoreAside(store: StoreName): Promise<string | undefined> {
     const { settings, machine, tell } = this.#parts
     const { path } = settings.stores.find(one => one.store === store) ?? {}
-    if (path === undefined || (await machine.storage.stat(path)) === undefined) return
+    if (path === undefined || (await machine.storage.stat(path)) === undefined) return undefined
     const target = await this.#freeName(`${store}-${new Date(this.clock.nowMs()).toISOString()}`, '')
     await putStoreAside(machine.storage, path, target)
     tell(
@@ -132,6 +140,7 @@ export class Turning implements RejoinHost {
       'put-aside',
       `Store '${store}' was put aside as a whole, since it cannot be told what only this server has of it: ${target}.`,
     )
+    return target
   }
 
   async resume(): Promise<void> {

@@ -199,8 +199,12 @@ export class Host {
   }
 
   /** What was written by the application, in order, as the store here has it. */
-  async texts(store: string = storeNames[0]): Promise<string[]> {
-    const journal = await this.world.of(readScriptJournal(this.storage, this.path(store)))
+  texts(store: string = storeNames[0]): Promise<string[]> {
+    return this.textsAt(this.path(store))
+  }
+
+  async textsAt(path: string): Promise<string[]> {
+    const journal = await this.world.of(readScriptJournal(this.storage, path))
     return scriptTransactions(journal).flatMap(({ changes }) =>
       changes.map(change => (change.type === 'write' ? change.data : change.type)),
     )
