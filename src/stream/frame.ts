@@ -36,7 +36,7 @@ export function writeFrameHeader(frame: Buffer): void {
   const length = frame.length - frameHeaderBytes
   assert(length > 0 && length <= framePayloadBytesMax, `a frame of ${length} bytes`)
   frame.writeUInt32LE(length, 0)
-  frame.writeUInt32LE(lengthCheck(frame.subarray(0, 4)), 4)
+  frame.writeUInt32LE(lengthCheck(length, frame), 4)
   frame.writeBigUInt64LE(xxh64(frame.subarray(frameHeaderBytes), BigInt(length)), 8)
 }
 
@@ -45,7 +45,7 @@ export function readFrame(buffer: Buffer, offset: number): FrameRead {
   const available = buffer.length - offset
   if (available < frameHeaderBytes) return { kind: 'end', missingBytes: frameHeaderBytes - available }
   const length = buffer.readUInt32LE(offset)
-  if (buffer.readUInt32LE(offset + 4) !== lengthCheck(buffer.subarray(offset, offset + 4)))
+  if (buffer.readUInt32LE(offset + 4) !== lengthCheck(length, buffer, offset))
     return { kind: 'damaged', what: 'the check of its length does not fit' }
   if (length === 0 || length > framePayloadBytesMax)
     return { kind: 'damaged', what: `its length is ${length}` }
@@ -57,8 +57,16 @@ export function readFrame(buffer: Buffer, offset: number): FrameRead {
   return { kind: 'frame', payload, end }
 }
 
-function lengthCheck(lengthBytes: Uint8Array): number {
-  return Number(xxh64(lengthBytes, formatSeed) & 0xffffffffn)
+/** Of short frames, by length: they come in great numbers. Below zero: not computed yet. */
+const shortChecks = new Float64Array(4096).fill(-1)
+
+/** Of the length that stands at `offset`. */
+function lengthCheck(length: number, buffer: Buffer, offset = 0): number {
+  const known = shortChecks[length]
+  if (known !== undefined && known >= 0) return known
+  const check = Number(xxh64(buffer.subarray(offset, offset + 4), formatSeed) & 0xffffffffn)
+  if (length < shortChecks.length) shortChecks[length] = check
+  return check
 }
 
 export interface FrameAt {
