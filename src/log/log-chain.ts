@@ -32,7 +32,7 @@ export interface Chained {
 
 export function chainOf(before: Chain, { number, epoch, store, content }: Chained): Chain {
   const bytes = new ByteWriter(192)
-    .raw(chainBytes(before))
+    .raw(Buffer.from(before, 'hex')) // checked where it came in
     .integer(number)
     .integer(epoch.number)
     .text(epoch.by)
