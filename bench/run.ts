@@ -15,6 +15,8 @@ import type { Benchmark, Result, Scale } from './bench.ts'
 import { directoryFirstCopy, directoryUnchanged, directoryWindow } from './directories.ts'
 import { firstCopy } from './first-copy.ts'
 import { idle } from './idle.ts'
+import { linkBulk } from './link.ts'
+import { logAppend } from './log.ts'
 import { packsBacklog, packsLatency } from './packs.ts'
 import { sqliteLoad } from './sqlite.ts'
 
@@ -27,6 +29,8 @@ const benchmarks: readonly Benchmark[] = [
   packsLatency,
   packsBacklog,
   sqliteLoad,
+  logAppend,
+  linkBulk,
   idle,
 ]
 const whole: Scale = { bytes: 2 * 2 ** 30, files: 100_000, seconds: 10, idleSeconds: 30, runs: 5 }
