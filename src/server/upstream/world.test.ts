@@ -119,7 +119,7 @@ class World {
   async crash(name: string): Promise<void> {
     const server = this.servers.get(name)
     if (server === undefined) return
-    const { disk } = server.storage
+    const { disk } = server.storage as FaultyStorage
     const after = disk.crash(this.random)
     for (const connection of this.connections.values()) connection.break()
     await this.parted(name)

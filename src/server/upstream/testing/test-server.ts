@@ -3,10 +3,12 @@
  * are scripted (script-driver.ts).
  */
 import assert from 'node:assert/strict'
+import type { Driver, DriverOptions } from '../../../drivers/driver.ts'
 import type { Hello } from '../../../link/session.ts'
 import type { Log, LogLimits } from '../../../log/log.ts'
 import { openLog } from '../../../log/segment-log.ts'
 import type { Clock } from '../../../os/clock.ts'
+import type { Storage } from '../../../os/storage.ts'
 import { FaultyStorage } from '../../../os/testing/faulty-storage.ts'
 import { MemoryDisk } from '../../../os/testing/memory-disk.ts'
 import { VirtualClock } from '../../../os/testing/virtual-clock.ts'
@@ -35,8 +37,13 @@ export interface TestServerOptions {
   readonly upstream?: string
   readonly stores: readonly StoreName[]
   readonly clock: Clock
-  readonly driver: ScriptDriver
-  readonly storage?: FaultyStorage
+  readonly driver: Driver
+  readonly profile?: string
+  readonly driverOptions?: DriverOptions
+  /** In memory, when absent. */
+  readonly storage?: Storage
+  /** Where everything of it is; the root of its own disk when absent. */
+  readonly root?: string
 }
 
 interface Connection {
@@ -47,11 +54,12 @@ interface Connection {
 
 export class TestServer {
   readonly name: string
-  storage: FaultyStorage
+  storage: Storage
+  readonly root: string
   readonly settings: ServerSettings
   readonly messages: Omit<ServerMessage, 'timeMs'>[] = []
   readonly clock: Clock
-  readonly driver: ScriptDriver
+  readonly driver: Driver
   log!: Log
   state!: ServerStateFile
   upstream!: Upstream
@@ -70,18 +78,20 @@ export class TestServer {
     this.clock = options.clock
     this.driver = options.driver
     this.storage = options.storage ?? new FaultyStorage(new MemoryDisk())
+    this.root = options.root ?? ''
     this.path = options.upstream === undefined ? [options.name] : [options.upstream, options.name]
     this.settings = {
       set: 'set',
       name: options.name,
-      stateDirectory: '/state',
+      stateDirectory: `${this.root}/state`,
       role: options.upstream === undefined ? 'primary' : 'standby',
       ...(options.upstream === undefined ? {} : { upstream: options.upstream }),
       stores: options.stores.map(store => ({
         store,
         path: this.pathOf(store),
-        driver: 'script',
-        driverOptions: {},
+        driver: options.driver.name,
+        driverOptions: options.driverOptions ?? {},
+        ...(options.profile === undefined ? {} : { profile: options.profile }),
       })),
       peers: [],
       limits,
@@ -91,17 +101,17 @@ export class TestServer {
   }
 
   /** As a process that starts; after a crash with what that left. */
-  async start(left?: FaultyStorage): Promise<void> {
+  async start(left?: Storage): Promise<void> {
     this.storage = left ?? this.storage
     this.failed = undefined
     this.downstream = undefined
     const { storage, settings, clock, driver, name } = this
     const machine = { storage, clock, random: testRandom(name.charCodeAt(0)), driverNamed: () => driver }
-    await storage.makeDirectory('/state')
-    await storage.makeDirectory('/data')
-    await storage.syncDirectory('/')
+    await storage.makeDirectory(settings.stateDirectory)
+    await storage.makeDirectory(`${this.root}/data`)
+    await storage.syncDirectory(this.root || '/')
     const isPrimary = settings.role === 'primary'
-    this.state = await openServerState(storage, '/state', {
+    this.state = await openServerState(storage, settings.stateDirectory, {
       set: 'set',
       name,
       stream: isPrimary ? 'stream' : '',
@@ -116,7 +126,7 @@ export class TestServer {
       storage,
       clock,
       random: machine.random,
-      directory: '/state/log',
+      directory: `${settings.stateDirectory}/log`,
       limits,
       stream: this.state.value.stream || 'none',
       epoch: { number: 1, by: 'a' },
@@ -155,7 +165,7 @@ export class TestServer {
   }
 
   pathOf(store: StoreName): string {
-    return `/data/${store}`
+    return `${this.root}/data/${store}`
   }
 
   /** Takes its log from the other. */
@@ -182,7 +192,12 @@ export class TestServer {
   }
 
   async application(store: StoreName): Promise<ScriptStore> {
-    const application = new ScriptStore(this.driver, this.storage, this.clock, this.pathOf(store))
+    const application = new ScriptStore(
+      this.driver as ScriptDriver,
+      this.storage,
+      this.clock,
+      this.pathOf(store),
+    )
     await application.open()
     return application
   }
