@@ -69,6 +69,8 @@ async function sendRaw(): Promise<void> {
   for (let i = 0; i < megabytes; i++) if (!socket.write(data)) await once(socket, 'drain')
   await once(socket, 'data')
   process.stdout.write(`${(performance.now() - startMs) / 1000}\n`)
+  socket.resume().end()
+  await once(socket, 'close')
 }
 
 async function receiveRaw(): Promise<void> {

@@ -24,6 +24,7 @@ test('compression goes on only while it saves a tenth, and time as well', () => 
   const quick = new CompressionChoice()
   // a link of 1 GB/s, and a compressor of 0.5
   for (let i = 0; i < 100; i++) quick.wrote(batch, batch / 1e6)
+  assert.ok(!quick.wants(batch, 0))
   quick.packed(batch, batch / 2, batch / 5e5, 0)
   assert.ok(!quick.on)
 })

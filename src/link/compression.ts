@@ -15,6 +15,8 @@ const sampleEveryMs = 5000
 /** Smaller ones tell nothing about the rest. */
 const sampleBytesMin = 16 * 1024
 const packBytesMin = 1024
+/** A link that is quicker than the compressor ever is (250 MB/s) is not worth a sample. */
+const compressorMsPerByte = 1 / 250_000
 /** The link's pace is that of the last so many bytes, roughly. */
 const paceBytes = 4 * 1024 * 1024
 
@@ -32,7 +34,7 @@ export class CompressionChoice {
   wants(rawBytes: number, nowMs: number): boolean {
     if (this.#on) return rawBytes >= packBytesMin
     this.#rawSinceSample += rawBytes
-    if (rawBytes < sampleBytesMin) return false
+    if (rawBytes < sampleBytesMin || this.#msPerByte < compressorMsPerByte) return false
     return this.#rawSinceSample >= sampleEveryBytes || nowMs - this.#sampledMs >= sampleEveryMs
   }
 
