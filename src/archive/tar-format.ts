@@ -115,14 +115,14 @@ const pairMask = 0x00ff00ff
 
 /** The sum of all bytes of a header block. */
 export function sumOf(block: Uint8Array, start = 0): number {
+  const view = block.subarray(start, start + blockBytes)
+  // four bytes at a time, which have to begin at a multiple of four
+  const bytes = view.byteOffset % 4 === 0 ? view : new Uint8Array(view)
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, blockBytes / 4)
   let even = 0
   let odd = 0
-  for (let i = start; i < start + blockBytes; i += 4) {
-    const word =
-      (block[i] as number) |
-      ((block[i + 1] as number) << 8) |
-      ((block[i + 2] as number) << 16) |
-      ((block[i + 3] as number) << 24)
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i] as number
     even += word & pairMask
     odd += (word >>> 8) & pairMask
   }
