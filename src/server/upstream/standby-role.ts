@@ -5,9 +5,11 @@
  * Nobody else is concerned by that: the log stays what it is, and goes on for the downstream after the number at which
  * the copy was frozen.
  */
+import type { Driver } from '../../drivers/driver.ts'
 import type { Snapshot } from '../../drivers/snapshot.ts'
 import { HotspareError } from '../../os/errors.ts'
 import type { Position, StoreName } from '../../stream/entry.ts'
+import { parseNumberedPosition } from '../../stream/numbered-position.ts'
 import { retryDelayMs } from '../../stream/retry.ts'
 import type { Downstream, RestingCopy } from '../downstream/downstream.ts'
 import { withinTime } from '../within-time.ts'
@@ -25,6 +27,15 @@ const waitMs = 1000
 const stopMsMax = 10_000
 
 type Standby = Pick<Downstream, 'whileResting' | 'applied' | 'mark' | 'onMark'>
+
+interface Frozen {
+  readonly driver: Driver
+  readonly snapshot: Snapshot
+  /** All of the store up to this transaction is in it. */
+  readonly number: number
+  /** The driver's own. */
+  readonly position: Position
+}
 
 interface Bringing {
   readonly stop: AbortController
@@ -150,16 +161,16 @@ export class StandbyRole implements Role {
 
   async #bringOnce(link: DownstreamLink, store: StoreName, signal: AbortSignal): Promise<void> {
     const { machine, below, tell } = this.#options
-    const { at, snapshot } = await this.#freeze(link, store, signal)
+    const { driver, number, position, snapshot } = await this.#freeze(link, store, signal)
     try {
       const source = new SnapshotSource({
         store,
         snapshot,
-        position: at.position,
-        sqlite: at.driver.name === 'sqlite',
-        singleFile: at.driver.capabilities.singleFile,
+        position,
+        sqlite: driver.name === 'sqlite',
+        singleFile: driver.capabilities.singleFile,
       })
-      const { position } = await syncRound({
+      await syncRound({
         store,
         source,
         peers: [{ peer: link, remote: link.remote(store) }],
@@ -169,13 +180,13 @@ export class StandbyRole implements Role {
         compare: true,
         onFault: (_, error) => link.faulty(store, error),
       })
-      await this.#end(link, store, at.number, position)
+      await this.#end(link, store, number, position)
       await below.settle(link.peer, store)
       link.synced(store)
       tell(
         'info',
         'store-synchronised',
-        `'${link.peer}' has store '${store}', and goes on with the log after ${at.number}.`,
+        `'${link.peer}' has store '${store}', and goes on with the log after ${number}.`,
       )
     } finally {
       await snapshot.close()
@@ -191,27 +202,46 @@ export class StandbyRole implements Role {
     }
   }
 
-  async #freeze(
+  /** A view of the copy at a transaction of the log, and what it is there. */
+  #freeze(link: DownstreamLink, store: StoreName, signal: AbortSignal): Promise<Frozen> {
+    // who waits for the copy may wait long, and looks at the signal only then
+    return abortable(
+      this.#downstream.whileResting(store, signal, at => this.#snapshot(link, store, at, signal)),
+      signal,
+    )
+  }
+
+  async #snapshot(
     link: DownstreamLink,
     store: StoreName,
+    at: RestingCopy,
     signal: AbortSignal,
-  ): Promise<{ readonly at: RestingCopy; readonly snapshot: Snapshot }> {
-    return this.#downstream.whileResting(store, signal, async at => {
-      if (at.number < link.startedAt - 1) {
+  ): Promise<Frozen> {
+    const { driver } = at
+    if (driver.snapshot === undefined)
+      throw new HotspareError('unsupported', `The driver '${driver.name}' cannot freeze a copy.`)
+    const snapshot = await driver.snapshot({
+      ...at.copy,
+      signal,
+      onProgress() {},
+      onNotice: ({ code, message }) => this.#options.tell('info', code, `Store '${store}': ${message}`),
+    })
+    try {
+      signal.throwIfAborted()
+      const numbered = parseNumberedPosition(snapshot.commit.position)
+      const position = numbered?.position ?? snapshot.commit.position
+      // a copy that rests further than its newest frozen state has no number for that
+      const number = position === at.position ? at.number : numbered?.number
+      if (number === undefined || number < link.startedAt - 1) {
         throw new HotspareError(
           'target-busy',
-          `The copy of store '${store}' is at transaction ${at.number}, and '${link.peer}' at ${link.startedAt - 1}.`,
+          `The copy of store '${store}' is at transaction ${number}, and '${link.peer}' at ${link.startedAt - 1}.`,
         )
       }
-      if (at.driver.snapshot === undefined)
-        throw new HotspareError('unsupported', `The driver '${at.driver.name}' cannot freeze a copy.`)
-      const snapshot = await at.driver.snapshot({
-        ...at.copy,
-        signal,
-        onProgress() {},
-        onNotice: ({ code, message }) => this.#options.tell('info', code, `Store '${store}': ${message}`),
-      })
-      return { at, snapshot }
-    })
+      return { driver, number, position, snapshot }
+    } catch (error) {
+      await snapshot.close()
+      throw error
+    }
   }
 }
