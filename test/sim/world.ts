@@ -198,12 +198,15 @@ class World {
     )
     for (const { name, server } of this.#machines.values()) {
       assert.ok(server, `${name} does not start: ${text(this.#machine(name).lastFault)}`)
-      await this.#quietly(server.setEnqueuing(true))
-      await this.#quietly(server.setApplying(true))
+      await this.#inTime(server.setEnqueuing(true))
+      await this.#inTime(server.setApplying(true))
     }
     // who was promoted while cut off learns of the other
     await this.#time.run(() => false, 60_000)
-    if (this.#primaries().length === 0) await this.#promote(false, 'beta')
+    if (this.#primaries().length === 0) {
+      void this.#promote(false, 'beta')
+      await this.#time.run(() => this.#primaries().length > 0, 120_000)
+    }
     const primary = rightful()
     assert.ok(primary, 'nobody is the primary in the end')
     for (let round = 0; round < 4; round++) {
@@ -211,9 +214,9 @@ class World {
         if (name === primary.name || server === undefined) continue
         const status = server.status()
         if (status.role === 'primary' || status.upstream === undefined || this.#isLoop(name, primary.name))
-          await this.#quietly(server.rejoin(primary.name, AbortSignal.timeout(1_000_000)))
+          await this.#inTime(server.rejoin(primary.name, AbortSignal.timeout(1_000_000)))
         for (const { store, state } of status.stores)
-          if (state === 'quarantined') await this.#quietly(server.release(store, 'synchronise'))
+          if (state === 'quarantined') await this.#inTime(server.release(store, 'synchronise'))
       }
       if (await this.#time.run(() => this.#isEven(primary.name), 120_000)) break
     }
@@ -478,6 +481,15 @@ class World {
     await this.#quietly(server.rejoin(other.name, AbortSignal.timeout(1_000_000)))
   }
 
+  /** The same, while time goes on; undefined as well when it does not end. */
+  async #inTime<T>(work: Promise<T>): Promise<T | undefined> {
+    let done = false
+    const quiet = this.#quietly(work).finally(() => {
+      done = true
+    })
+    return (await this.#time.run(() => done, 120_000)) ? quiet : undefined
+  }
+
   /** A fault that a user would be told of; undefined then. */
   async #quietly<T>(work: Promise<T>): Promise<T | undefined> {
     try {
@@ -537,7 +549,7 @@ class World {
 }
 
 function isAway(error: unknown): boolean {
-  return error instanceof Error && (error.name === 'AbortError' || /ECONN|ETIMEDOUT/.test(error.message))
+  return error instanceof Error && (error.name === 'AbortError' || /ECONN|ETIMEDOUT|ENOSPC/.test(error.message))
 }
 
 function text(error: unknown): string {
