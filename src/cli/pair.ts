@@ -43,6 +43,12 @@ export function registerPair(program: Command, context: CommandContext): void {
     .option('--again', 'although they are paired: with a new secret')
     .action(async (name: string | undefined, options: PairOptions) => {
       const output = new Output(options)
+      if (name?.startsWith('hotspare-pair-')) {
+        throw new HotspareError(
+          'usage',
+          "A token is not given on the command line, where others see it: say --take, and give it on standard input. Make a new one ('hotspare pair NAME --again'); this one may be known.",
+        )
+      }
       const takes = options.take === true || options.tokenFile !== undefined
       if (takes === (name !== undefined)) {
         throw new HotspareError(
