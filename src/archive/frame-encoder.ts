@@ -63,6 +63,7 @@ class ZstdContext {
   readonly #stream: zlib.ZstdCompress
   #pieces: Buffer[] = []
   #error: Error | undefined
+  #reject: ((error: Error) => void) | undefined
 
   constructor(level: number) {
     this.#stream = zlib.createZstdCompress({
@@ -72,15 +73,18 @@ class ZstdContext {
     })
     this.#stream.on('data', (piece: Buffer) => this.#pieces.push(piece))
     this.#stream.on('error', error => {
+      // what is being written is not called back then
       this.#error = error
+      this.#reject?.(error)
     })
   }
 
   async encode(data: Buffer): Promise<Buffer> {
+    if (this.#error !== undefined) throw this.#error
     await new Promise<void>((resolve, reject) => {
+      this.#reject = reject
       this.#stream.write(data, error => (error ? reject(error) : resolve()))
     })
-    if (this.#error !== undefined) throw this.#error
     const pieces = this.#pieces
     this.#pieces = []
     const [only] = pieces
