@@ -232,6 +232,7 @@ class OpenedDownstream implements Downstream {
   #fail(error: unknown): void {
     if (this.#failed) return
     this.#failed = true
+    for (const keeper of this.#keepers.all) keeper.halt()
     void this.#taking?.stop()
     this.#given.failed(error)
   }

@@ -153,7 +153,7 @@ export class Receiving implements Taking {
     own: { readonly next: number; readonly chain: string },
   ): Promise<void> {
     const { log, keepers, state, learnt, invalidate } = this.#options
-    await this.#assertNotOlder(answer.epoch)
+    // where its log stands may be older than where it stands itself, which was looked at: nobody wrote since
     if (compareEpochs(answer.epoch, state.value.epoch) > 0) await learnt(answer.epoch)
     if (answer.restart) await this.#restart(answer)
     else if (answer.next !== own.next || answer.chain !== own.chain || answer.stream !== log.stream) {

@@ -87,6 +87,11 @@ export class ReplicaPlace {
     return 'own'
   }
 
+  /** A copy of ours is there, or was begun. */
+  async isOurs(): Promise<boolean> {
+    return (await readMeta(this.#options.machine.storage, this.#sidecar.path)) !== undefined
+  }
+
   /** Nobody has anything at the path yet. */
   async isAbsent(): Promise<boolean> {
     const { storage } = this.#options.machine

@@ -221,6 +221,7 @@ export class StoreKeeper {
     })
     signal.removeEventListener('abort', aborted)
     signal.throwIfAborted()
+    this.#closing.signal.throwIfAborted()
   }
 
   /** Resolves when what the copy holds is known, or cannot be for now. */
@@ -363,11 +364,16 @@ export class StoreKeeper {
     await this.#options.state.updateStore(this.store, ({ base: _, ...rest }) => ({ ...rest, asFound: true }))
   }
 
-  async close(): Promise<void> {
+  /** Nothing is begun any more. */
+  halt(): void {
     this.#closing.abort()
     this.#applying?.stop.abort()
     this.#pause?.abort()
     this.#tell()
+  }
+
+  async close(): Promise<void> {
+    this.halt()
     await this.#running
     await this.use('now', new AbortController().signal, async () => {})
     await this.#pausing
@@ -469,6 +475,7 @@ export class StoreKeeper {
     const stop = new AbortController()
     try {
       if (this.#stored.base === undefined) {
+        await this.#mend()
         await this.#putOut()
         return
       }
@@ -496,6 +503,18 @@ export class StoreKeeper {
       if (!this.#closing.signal.aborted) await this.#failed(error, source)
     } finally {
       this.#applying = undefined
+    }
+  }
+
+  /** What a crash left half done in a copy that counts for nothing here: others may open it. */
+  async #mend(): Promise<void> {
+    if (this.#known || this.#stored.asFound === true || !(await this.place.isOurs())) return
+    try {
+      const replica = await this.place.openReplica(false)
+      await replica.close()
+    } catch (error) {
+      // what is wrong with it is told, and mended, when it is synchronised
+      if (applyFault(error) === 'passing') throw error
     }
   }
 
@@ -738,7 +757,7 @@ export class StoreKeeper {
   }
 
   async #until(condition: () => boolean): Promise<void> {
-    while (!condition()) {
+    while (!condition() && !this.#closing.signal.aborted) {
       await new Promise<void>(resolve => {
         this.#waiting.add(resolve)
       })

@@ -36,6 +36,8 @@ interface ScriptedStore {
   readonly sink: Sink
   /** Its transactions. */
   count: number
+  /** Their numbers in the log. */
+  readonly numbers: number[]
   /** The log's transactions of it after this number follow on what is sent beside it. */
   rebasedAt: number
 }
@@ -63,7 +65,8 @@ export class UpstreamScript {
       epoch,
     })
     const upstream = new UpstreamScript(log, epoch)
-    for (const name of names) upstream.stores.set(name, { sink: log.sink(name), count: 0, rebasedAt: 0 })
+    for (const name of names)
+      upstream.stores.set(name, { sink: log.sink(name), count: 0, numbers: [], rebasedAt: 0 })
     return upstream
   }
 
@@ -79,11 +82,17 @@ export class UpstreamScript {
     for (const entry of transaction(store, scripted.count))
       await scripted.sink.write(damaged?.(entry) ?? entry)
     await scripted.sink.sync()
+    scripted.numbers.push(this.log.durable)
     return this.log.durable
   }
 
   countOf(store: StoreName): number {
     return this.#store(store).count
+  }
+
+  /** Its transactions up to a number of the log. */
+  countUpTo(store: StoreName, number: number): number {
+    return this.#store(store).numbers.filter(each => each <= number).length
   }
 
   /** Serves one session to its end. */
