@@ -8,7 +8,7 @@ import type { ServerParts } from './parts.ts'
 const firstDelayMs = 200
 const delayMsMax = 10_000
 /** What passes by itself: the other one is not there, or not promoted yet. */
-const patience = ['peer-away', 'epoch-old', 'timed-out']
+const patience = ['peer-away', 'link-broken', 'epoch-old', 'timed-out']
 
 export class RejoinLater {
   readonly #parts: ServerParts

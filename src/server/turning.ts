@@ -17,6 +17,7 @@ import { withinTime } from './within-time.ts'
 
 const meetMsMax = 30_000
 const answerMsMax = 10_000
+const againMs = 100
 
 export class Turning implements RejoinHost {
   readonly clock: Clock
@@ -54,21 +55,40 @@ export class Turning implements RejoinHost {
   }
 
   async meet(upstream: string, signal: AbortSignal): Promise<MetUpstream> {
-    const { links, settings, log } = this.#parts
-    const peer = links.peer(upstream)
-    const link = await withinTime(this.clock, meetMsMax, signal, `There was no link to '${upstream}'`, left =>
-      peer.connected(left),
-    ).catch((error: unknown) => {
+    const peer = this.#parts.links.peer(upstream)
+    try {
+      return await withinTime(
+        this.clock,
+        meetMsMax,
+        signal,
+        `There was no link to '${upstream}'`,
+        async left => {
+          for (;;) {
+            try {
+              return await this.#ask(await peer.connected(left), left)
+            } catch (error) {
+              // sessions are made anew while roles change
+              if (left.aborted || !isBroken(error)) throw error
+              await this.clock.sleep(againMs, left)
+            }
+          }
+        },
+      )
+    } catch (error) {
       if (!(error instanceof HotspareError) || error.code !== 'timed-out') throw error
       throw new HotspareError('peer-away', error.message, { cause: error })
-    })
+    }
+  }
+
+  async #ask(link: Link, signal: AbortSignal): Promise<MetUpstream> {
+    const { settings, log } = this.#parts
     const { epoch, stream, path } = link.session.peer
     // one that is not promoted yet says what was true before
     const isOld = compareEpochs(epoch, newestEpoch(this.reign())) < 0
     if (path.includes(settings.name) && !isOld) {
       throw new HotspareError(
         'loop',
-        `'${upstream}' takes its log from this server (${path.join(' > ')}): it cannot be its upstream too.`,
+        `'${link.peer}' takes its log from this server (${path.join(' > ')}): it cannot be its upstream too.`,
       )
     }
     const { first, next } = await this.#askChain(link, log.first - 1, signal)
@@ -218,6 +238,10 @@ export class Turning implements RejoinHost {
       ...(quarantine !== undefined && quarantine.number < next ? { quarantine } : {}),
     }
   }
+}
+
+function isBroken(error: unknown): boolean {
+  return error instanceof HotspareError && ['peer-away', 'link-broken'].includes(error.code)
 }
 
 function newer(a: Epoch, b: Epoch): Epoch {

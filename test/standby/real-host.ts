@@ -129,11 +129,11 @@ export class RealHost {
   }
 
   /** In another process: locks of files belong to the process. */
-  async query(sql: string): Promise<string> {
+  async query(sql: string, database = this.database): Promise<string> {
     const script =
       "const {DatabaseSync}=require('node:sqlite');const d=new DatabaseSync(process.argv[1],{timeout:10000});" +
       'process.stdout.write(String(Object.values(d.prepare(process.argv[2]).get())[0]))'
-    const { stdout } = await run(process.execPath, ['-e', script, this.database, sql])
+    const { stdout } = await run(process.execPath, ['-e', script, database, sql])
     return stdout
   }
 
