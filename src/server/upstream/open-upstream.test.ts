@@ -29,3 +29,127 @@ test('a new standby gets every store beside the log, and from there on what is c
   await b.stop()
   await a.stop()
 })
+
+/** A primary with one application, and standbys that have its store. */
+async function family(...names: string[]) {
+  const clock = newClock()
+  const a = await TestServer.open({ name: 'a', stores: [one], clock, driver: new ScriptDriver() })
+  const app = await a.application(one)
+  await app.commit([write('x', 'first')])
+  const below = []
+  for (const name of names) {
+    const server = await TestServer.open({
+      name,
+      upstream: 'a',
+      stores: [one],
+      clock,
+      driver: new ScriptDriver(),
+    })
+    const link = server.connect(a)
+    await until(() => link.serving.state === 'shipping', 'synchronised')
+    below.push({ server, link })
+  }
+  return { a, app, clock, below: below as [(typeof below)[0], ...typeof below] }
+}
+
+async function parted({ link }: { readonly link: ReturnType<TestServer['connect']> }): Promise<void> {
+  link.break()
+  await Promise.all([link.serving.over, link.taking.over])
+}
+
+const soon = () => AbortSignal.timeout(10_000)
+const equal = async (server: TestServer, a: TestServer) =>
+  (await server.journal(one)).equals(await a.journal(one))
+
+test('when a store is moved beside the log, a subscriber that is away owes a comparison, and makes it when it comes', async () => {
+  const { a, app, below } = await family('b', 'c')
+  const [b, c] = below as [(typeof below)[0], (typeof below)[0]]
+  await parted(b)
+  await parted(c)
+  await app.commit([write('x', 'while nobody looks')])
+  // the primary begins anew, and cannot prove that the store follows on its log
+  await a.stop()
+  await a.start()
+  await app.commit([write('y', 'moved beside the log')])
+  const again = b.server.connect(a)
+  await until(() => again.serving.state === 'shipping', 'b is synchronised without c')
+  await app.commit([write('z', 'by the log')])
+  const number = await a.upstream.waitFor('b', soon())
+  assert.deepEqual(
+    await c.server.log.chainAfter(c.server.log.next - 1),
+    await a.log.chainAfter(c.server.log.next - 1),
+  )
+  const back = c.server.connect(a)
+  await until(() => (back.serving.received ?? 0) >= number && back.serving.state === 'shipping', 'c is back')
+  assert(c.server.messages.filter(({ code }) => code === 'store-synchronised').length > 1, 'it has compared')
+  await until(() => equal(c.server, a), 'c is equal')
+  await until(() => equal(b.server, a), 'b is equal')
+  for (const { server } of below) await server.stop()
+  await a.stop()
+})
+
+test('while enqueuing is off nothing is put into the log; when it is on again, all of it follows', async () => {
+  const { a, app, below } = await family('b')
+  const [b] = below
+  await a.state.update(value => ({ ...value, enqueuing: false }))
+  await a.upstream.setEnqueuing(false)
+  const { next } = a.log
+  await app.commit([write('x', 'unseen')])
+  await a.clock.sleep(60_000)
+  assert.equal(a.log.next, next)
+  assert.equal(await equal(b.server, a), false)
+  await assert.rejects(a.upstream.waitFor('b', soon()), { code: 'usage' })
+  await a.state.update(value => ({ ...value, enqueuing: true }))
+  await a.upstream.setEnqueuing(true)
+  await a.upstream.waitFor('b', soon())
+  await until(() => equal(b.server, a), 'equal')
+  await b.server.stop()
+  await a.stop()
+})
+
+test('a primary that is fenced ships nothing, and still reads to its end what it was reading', async () => {
+  const { a, app, below } = await family('b')
+  const [b] = below
+  await app.commit([write('x', 'before')])
+  const before = await a.upstream.waitFor('b', soon())
+  await a.state.update(value => ({ ...value, fencedBy: { number: 2, by: 'b' } }))
+  await a.upstream.become({ kind: 'fenced' })
+  await app.commit([write('x', 'too late')])
+  assert.equal(await a.upstream.drain(soon()), before + 1)
+  const { serving, taking } = b.server.connect(a)
+  const end = await serving.over
+  await taking.over
+  assert.equal(end.refused, true)
+  assert.equal((end.error as { code?: string }).code, 'fenced')
+  assert.equal(b.server.log.durable, before)
+  await b.server.stop()
+  await a.stop()
+})
+
+test('a log is not shipped in a circle', async () => {
+  const { a, below } = await family('b')
+  const [b] = below
+  await parted(b)
+  a.path = ['b', 'a']
+  const { serving, taking } = b.server.connect(a)
+  assert.equal(((await serving.over).error as { code?: string }).code, 'loop')
+  assert.equal((await taking.over).refused, true)
+  await b.server.stop()
+  await a.stop()
+})
+
+test('what is waited for is durable at the peer, and a peer that is away is waited for until the caller gives up', async () => {
+  const { a, app, below } = await family('b')
+  const [b] = below
+  for (let i = 0; i < 20; i++) {
+    await app.commit([write('x', String(i))])
+    const number = await a.upstream.waitFor('b', soon())
+    assert.equal(b.server.log.durable, number)
+    assert.equal(number, i + 1)
+  }
+  await parted(b)
+  await app.commit([write('x', 'away')])
+  await assert.rejects(a.upstream.waitFor('b', AbortSignal.timeout(50)), { name: 'TimeoutError' })
+  await b.server.stop()
+  await a.stop()
+})
