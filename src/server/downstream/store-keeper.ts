@@ -545,13 +545,13 @@ export class StoreKeeper {
     this.#number = number
     this.#through = Math.max(this.#through, number)
     this.#careful = false
+    this.#attempt = 0
     this.#recovered()
     this.#noteConsistent(replica, commit.position)
     this.#options.moved()
   }
 
   #recovered(): void {
-    this.#attempt = 0
     if (this.#fault === undefined) return
     this.#fault = undefined
     this.#options.tell('info', 'applied-again', `Store '${this.store}' is applied again.`)
@@ -601,6 +601,7 @@ export class StoreKeeper {
     this.#known = true
     this.#number = number
     this.#through = Math.max(this.#through, through)
+    this.#recovered()
     this.#options.moved()
     return true
   }
