@@ -1,6 +1,8 @@
 /** Real stores on real disks, through a primary's and a standby's sides. */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import {
   appendFile,
   chmod,
@@ -21,6 +23,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { directoryDriver } from '../../drivers/directory/driver.ts'
 import type { Driver } from '../../drivers/driver.ts'
 import { packsDriver } from '../../drivers/packs/driver.ts'
@@ -31,6 +34,7 @@ import { storeName } from '../../stream/entry.ts'
 import { TestServer } from './testing/test-server.ts'
 
 const store = storeName('store')
+const writerScript = fileURLToPath(new URL('../../../test/writers/sqlite-writer.ts', import.meta.url))
 const upstreams: Readonly<Record<string, string>> = { b: 'a', c: 'a', d: 'b' }
 
 async function inTime(condition: () => Promise<boolean> | boolean, what: string): Promise<void> {
@@ -271,6 +275,64 @@ for (const [name, [driver, newApplication]] of Object.entries(cases)) {
       await rm(root, { recursive: true })
     }
   })
+}
+
+test('sqlite: with a writer at full speed standbys come, and reading is interrupted, without a transaction lost or refused', async () => {
+  const root = await mkdtemp(join(tmpdir(), 'hotspare-upstream-'))
+  const family = new Family(sqliteDriver, root)
+  try {
+    await mkdir(join(root, 'a', 'data'), { recursive: true })
+    const live = join(root, 'a', 'data', store)
+    const writer = spawn(process.execPath, [writerScript, live, '--seconds', '4', '--rows', '3'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const written = once(writer, 'exit')
+    await once(writer.stdout, 'data')
+    writer.stdout.resume()
+    const a = await family.open('a')
+    for (const name of ['b', 'c', 'd']) {
+      await family.open(name)
+      const { serving } = family.connect(name)
+      await inTime(() => serving.state === 'shipping', `${name} is synchronised`)
+      for (let i = 0; i < 20; i++) await a.upstream.drain(AbortSignal.timeout(20_000))
+    }
+    await written
+    for (const name of ['b', 'c']) await a.upstream.waitFor(name, AbortSignal.timeout(40_000))
+    const expected = entriesOf(live)
+    for (const name of ['b', 'c', 'd']) {
+      const server = family.server(name)
+      await inTime(
+        () => JSON.stringify(entriesOf(server.pathOf(store))) === JSON.stringify(expected),
+        `${name} is equal`,
+      )
+      await inTime(() => server.downstream?.stores()[0]?.state === 'applying', `${name} applies`)
+    }
+    const codes = [...family.servers.values()].flatMap(({ messages }) => messages.map(({ code }) => code))
+    for (const code of ['store-quarantined', 'comparing', 'store-out-of-step', 'digest-mismatch'])
+      assert(!codes.includes(code), code)
+  } catch (error) {
+    for (const server of family.servers.values())
+      console.log(
+        server.name,
+        server.messages,
+        server.failed,
+        server.upstream.stores(),
+        server.downstream?.stores(),
+      )
+    throw error
+  } finally {
+    await family.close()
+    await rm(root, { recursive: true })
+  }
+})
+
+function entriesOf(path: string): unknown {
+  const database = new DatabaseSync(path, { readOnly: true })
+  try {
+    return database.prepare('SELECT count(*) AS count, max(number) AS last FROM entry').get()
+  } finally {
+    database.close()
+  }
 }
 
 async function assertEqual(family: Family, application: Application, live: string): Promise<void> {
