@@ -55,6 +55,36 @@ export class Turning implements RejoinHost {
   }
 
   async meet(upstream: string, signal: AbortSignal): Promise<MetUpstream> {
+    const { settings, log } = this.#parts
+    const { epoch, stream, path, first, next } = await this.#withLink(
+      upstream,
+      signal,
+      async (link, left) => ({
+        ...link.session.peer,
+        ...(await this.#askChain(link, log.first - 1, left)),
+      }),
+    )
+    // one that is not promoted yet says what was true before
+    const isOld = compareEpochs(epoch, newestEpoch(this.reign())) < 0
+    if (path.includes(settings.name) && !isOld) {
+      throw new HotspareError(
+        'loop',
+        `'${upstream}' takes its log from this server (${path.join(' > ')}): it cannot be its upstream too.`,
+      )
+    }
+    const chainAfter = async (number: number) => {
+      const told = await this.#withLink(upstream, signal, (link, left) => this.#askChain(link, number, left))
+      return told.chain
+    }
+    return { epoch, stream, log: { first, next, chainAfter } }
+  }
+
+  /** Over whatever session there is: they are made anew while roles change. */
+  async #withLink<T>(
+    upstream: string,
+    signal: AbortSignal,
+    work: (link: Link, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const peer = this.#parts.links.peer(upstream)
     try {
       return await withinTime(
@@ -65,9 +95,8 @@ export class Turning implements RejoinHost {
         async left => {
           for (;;) {
             try {
-              return await this.#ask(await peer.connected(left), left)
+              return await work(await peer.connected(left), left)
             } catch (error) {
-              // sessions are made anew while roles change
               if (left.aborted || !isBroken(error)) throw error
               await this.clock.sleep(againMs, left)
             }
@@ -78,22 +107,6 @@ export class Turning implements RejoinHost {
       if (!(error instanceof HotspareError) || error.code !== 'timed-out') throw error
       throw new HotspareError('peer-away', error.message, { cause: error })
     }
-  }
-
-  async #ask(link: Link, signal: AbortSignal): Promise<MetUpstream> {
-    const { settings, log } = this.#parts
-    const { epoch, stream, path } = link.session.peer
-    // one that is not promoted yet says what was true before
-    const isOld = compareEpochs(epoch, newestEpoch(this.reign())) < 0
-    if (path.includes(settings.name) && !isOld) {
-      throw new HotspareError(
-        'loop',
-        `'${link.peer}' takes its log from this server (${path.join(' > ')}): it cannot be its upstream too.`,
-      )
-    }
-    const { first, next } = await this.#askChain(link, log.first - 1, signal)
-    const chainAfter = async (number: number) => (await this.#askChain(link, number, signal)).chain
-    return { epoch, stream, log: { first, next, chainAfter } }
   }
 
   #askChain(link: Link, number: number, signal: AbortSignal) {
