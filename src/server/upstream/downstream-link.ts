@@ -274,7 +274,7 @@ export class DownstreamLink implements Serving {
     this.#next = next
     for (const store of decision.sync) this.#syncing.add(store)
     this.#host.joined(this, decision.sync)
-    await log.subscribe(this.peer, next - 1)
+    await this.#keepFrom(next)
     const chain = await log.chainAfter(next - 1)
     if (chain === undefined)
       throw new HotspareError('log-removed', `Transaction ${next - 1} is not known to the log any more.`)
@@ -302,6 +302,14 @@ export class DownstreamLink implements Serving {
     const stores = decision.sync.length === 0 ? '' : `, and has to be given ${decision.sync.join(', ')}`
     tell('info', 'subscribed', `'${this.peer}' takes the log from transaction ${next}${stores}.`)
     this.#host.changed()
+  }
+
+  /** For who is no subscriber nothing is kept while it is away: it compares all its stores when it comes again. */
+  async #keepFrom(next: number): Promise<void> {
+    const { log, options } = this.#host
+    const settings = options.settings.peers.find(({ name }) => name === this.peer)
+    if (settings?.subscriber !== false) await log.subscribe(this.peer, next - 1)
+    else if (log.subscribers().some(({ name }) => name === this.peer)) await log.unsubscribe(this.peer)
   }
 
   async #refuse(
