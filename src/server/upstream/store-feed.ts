@@ -77,7 +77,8 @@ export class StoreFeed {
   #doing: Doing = 'waiting'
   #fault: { readonly code: string; readonly message: string } | undefined
   #consistent: StoreStatus['consistent']
-  #caughtUpMs: number | undefined
+  /** Something was read that is not in the log up to the source's end yet. */
+  #behindSinceMs: number | undefined
 
   constructor(options: StoreFeedOptions) {
     this.#options = options
@@ -110,16 +111,18 @@ export class StoreFeed {
     const { store, path } = this.#options.store
     const fault = this.#fault
     const mark = this.#options.log.mark(store)
+    const behindSinceMs = this.#behindSinceMs
+    const lagMs =
+      behindSinceMs === undefined ? 0 : Math.max(0, this.#options.machine.clock.nowMs() - behindSinceMs)
     return {
       store,
       driver: this.#driver.name,
       path,
       state: fault === undefined ? this.#doing : 'faulty',
       number: mark?.number,
-      consistent: this.#consistent,
-      ...(this.#caughtUpMs === undefined || this.#doing !== 'following'
-        ? {}
-        : { lagMs: Math.max(0, this.#options.machine.clock.nowMs() - this.#caughtUpMs) }),
+      consistent:
+        this.#consistent ?? (mark?.consistent ? { number: mark.number, timeMs: mark.timeMs } : undefined),
+      ...(this.#doing === 'following' ? { lagMs } : {}),
       ...(fault === undefined ? {} : { message: fault.message }),
     }
   }
@@ -363,7 +366,6 @@ export class StoreFeed {
       await this.#pumpInto(source, {
         signal: AbortSignal.any([this.#closing.signal, this.#interrupt.signal]),
         onCaughtUp: () => {
-          this.#caughtUpMs = this.#options.machine.clock.nowMs()
           for (const drain of drains.splice(0)) drain.resolve()
         },
       })
@@ -395,7 +397,11 @@ export class StoreFeed {
         signal: how.signal,
         ...(how.once ? { once: true } : {}),
         onDurable: commit => this.#noteConsistent(commit),
+        onProgress: () => {
+          this.#behindSinceMs ??= machine.clock.nowMs()
+        },
         onCaughtUp: () => {
+          this.#behindSinceMs = undefined
           this.#recovered()
           how.onCaughtUp?.()
         },
