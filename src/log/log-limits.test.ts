@@ -5,7 +5,7 @@ import { FaultyStorage } from '../os/testing/faulty-storage.ts'
 import { MemoryDisk } from '../os/testing/memory-disk.ts'
 import type { LogLimits } from './log.ts'
 import { removableCount } from './retention.ts'
-import { append, openTestLog, pieces, roomy, storeA, transactions } from './testing/log-harness.ts'
+import { append, openTestLog, pieces, roomy, storeA, storeB, transactions } from './testing/log-harness.ts'
 
 const memory = () => new FaultyStorage(new MemoryDisk())
 const limited: LogLimits = { bytesMax: 4000, whenFull: 'block', keepMs: 0, keepBytes: 0 }
@@ -168,4 +168,25 @@ test('what everybody has is kept by age and by size, the longer of both, and goe
   assert.ok(log.bytes <= limited.bytesMax)
   assert.ok(log.first > 1)
   assert.ok(notices.length > 0 && notices.every(({ code }) => code === 'log-kept-less'))
+})
+
+test('whoever waits for room holds up nobody who subscribes: the one it waits for may come back', async () => {
+  const { log } = await openTestLog(memory(), small)
+  await log.subscribe('slow', 0)
+  const all = (async () => {
+    for (let i = 1; i <= 40; i++) await append(log, storeA, i)
+  })()
+  await settled()
+  const { durable } = log
+  assert.notEqual(log.fullSinceMs, undefined)
+  await log.subscribe('slow', durable)
+  await log.subscribe('new', durable)
+  await log.unsubscribe('new')
+  await log.rebase(storeB, undefined)
+  for (let i = 0; i < 40; i++) {
+    log.acknowledge('slow', log.durable)
+    await settled()
+  }
+  await all
+  assert.equal(log.next, 41)
 })

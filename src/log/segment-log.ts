@@ -111,6 +111,8 @@ class SegmentLog implements Log {
   #writer: SegmentWriter
   #space: LogSpace
   /** Who appends, or begins a segment; nothing else changes what the log has. */
+  /** Transactions come in one after another. Who waits for space waits here, and holds up nobody who subscribes. */
+  readonly #incoming = new Turns()
   readonly #appending = new Turns()
   readonly #stating = new Turns()
   readonly #trims = new Turns()
@@ -174,7 +176,7 @@ class SegmentLog implements Log {
         get limits() {
           return log.#limits
         },
-        makeRoom: () => log.#makeRoom(),
+        makeRoom: () => log.#appending.run(() => log.#makeRoom()),
         sync: () => log.#writer.sync(),
         subscribersChanged: () => log.#stateSoon(),
       },
@@ -267,17 +269,20 @@ class SegmentLog implements Log {
     const { memory, bytes } = spool
     const isSimple =
       memory !== undefined && this.#space.fits(bytes) && !this.#mustRoll && !this.#writer.mustFlush
-    if (this.#appending.isFree && isSimple) {
+    if (this.#incoming.isFree && this.#appending.isFree && isSimple) {
       this.#appendMemory(store, spool, memory, commit)
       return undefined
     }
-    return this.#appending.run(() => this.#appendSlowly(store, spool, commit))
+    return this.#incoming.run(async () => {
+      this.#check()
+      await this.#space.room(spool.bytes, this.#waitingForSpace.signal)
+      await this.#appending.run(() => this.#appendSlowly(store, spool, commit))
+    })
   }
 
   async #appendSlowly(store: StoreName, spool: TransactionSpool, commit: Commit): Promise<void> {
     this.#check()
     assert(this.#received === undefined, 'a transaction is appended while another is received')
-    await this.#space.room(spool.bytes, this.#waitingForSpace.signal)
     if (this.#mustRoll) await this.#roll()
     if (this.#writer.mustFlush) await this.#writer.flush()
     const { memory } = spool
@@ -356,23 +361,33 @@ class SegmentLog implements Log {
   // receiving
 
   receive(piece: LogPiece): Promise<void> {
-    return this.#appending.run(async () => {
-      this.#check()
+    return this.#incoming.run(async () => {
       try {
-        await this.#take(piece)
+        await this.#roomFor(piece)
+        await this.#appending.run(() => this.#take(piece))
       } catch (error) {
-        await this.#forgetReceived()
+        await this.#appending.run(() => this.#forgetReceived())
         throw error
       }
     })
   }
 
+  async #roomFor(piece: LogPiece): Promise<void> {
+    this.#check()
+    if (piece.type === 'end') return
+    // what is refused need not wait
+    if (piece.type === 'begin' && this.#received === undefined)
+      new ReceivedTransaction(piece, this.next, this.#epoch)
+    const bytes = piece.type === 'begin' ? 0 : piece.data.length
+    if (!this.#space.fits(bytes)) await this.#space.room(bytes, this.#receiveSignal)
+  }
+
   async #take(piece: LogPiece): Promise<void> {
+    this.#check()
     if (piece.type === 'begin') {
       if (this.#received !== undefined)
         throw new HotspareError('log-gap', `A transaction begins within ${this.#received.begin.number}.`)
       const received = new ReceivedTransaction(piece, this.next, this.#epoch)
-      if (!this.#space.fits(0)) await this.#space.room(0, this.#receiveSignal)
       if (this.#mustRoll) await this.#roll()
       this.#begin(piece.number, piece.epoch, piece.store)
       this.#received = received
@@ -383,7 +398,6 @@ class SegmentLog implements Log {
       throw new HotspareError('log-gap', 'A piece came that belongs to no transaction.')
     if (piece.type === 'entries') {
       received.entries(piece.data)
-      if (!this.#space.fits(piece.data.length)) await this.#space.room(piece.data.length, this.#receiveSignal)
       for (let at = 0; at < piece.data.length; at += receivePieceBytes)
         this.#writer.append(piece.data.subarray(at, at + receivePieceBytes))
       if (this.#writer.mustFlush) await this.#writer.flush()
@@ -400,11 +414,11 @@ class SegmentLog implements Log {
   }
 
   async abandon(): Promise<void> {
-    // who waits for space holds the turn
+    // who waits for space holds up what comes behind
     this.#receiving.abort(new HotspareError('log-gap', 'What was received of the transaction was abandoned.'))
-    await this.#appending.run(async () => {
+    await this.#incoming.run(async () => {
       this.#receiving = new AbortController()
-      await this.#forgetReceived()
+      await this.#appending.run(() => this.#forgetReceived())
     })
   }
 
