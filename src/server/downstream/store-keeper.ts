@@ -152,7 +152,8 @@ export class StoreKeeper {
 
   /** Nothing is in the way of a synchronisation; a copy that rests is left as it is. */
   async takesSync(): Promise<boolean> {
-    if (this.quarantine !== undefined || this.#fault !== undefined) return false
+    // what may pass, as a full disk, has passed or is met again
+    if (this.needsRelease) return false
     return this.#wish === 'on' || (await this.place.isAbsent())
   }
 
