@@ -126,9 +126,14 @@ export class DownstreamLink implements Serving {
     return this.subscribed && !lacks && (this.received ?? -1) >= number
   }
 
-  /** It takes part when the store is moved beside the log. */
+  /** It has the store, and takes what comes of it. */
   takes(store: StoreName): boolean {
     return this.#stores.has(store) && !this.#declined.has(store) && !this.#stop.signal.aborted
+  }
+
+  /** It takes part when the store is moved beside the log: one that still makes its copy ready comes with the next. */
+  joins(store: StoreName): boolean {
+    return this.takes(store) && (!this.#syncing.has(store) || this.#ready.has(store))
   }
 
   /** It needs the store beside the log, and waits for it. */

@@ -9,29 +9,21 @@
  * is not read into the log at all but compared with what the subscribers have; and without a subscriber it waits.
  */
 import type { Driver, Notice } from '../../drivers/driver.ts'
-import type { Log } from '../../log/log.ts'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
 import type { Commit, Position, StoreName } from '../../stream/entry.ts'
 import { pump } from '../../stream/pump.ts'
 import { retryDelayMs } from '../../stream/retry.ts'
 import type { Sink } from '../../stream/sink.ts'
 import type { Source } from '../../stream/source.ts'
-import { applySubscriber } from '../downstream/downstream.ts'
 import type { StoreSettings, StoreStatus } from '../server.ts'
 import type { Below } from './below.ts'
 import type { DownstreamLink } from './downstream-link.ts'
-import { syncRound } from './sync-round.ts'
+import { StoreMovement } from './store-movement.ts'
 import type { UpstreamOptions } from './upstream.ts'
 import { Wake } from './wake.ts'
 
 /** What lasts is looked at again so often, for somebody may have mended it. */
 const lastingDelayMs = 30_000
-/** Subscribers that are not connected are waited for so long, so that they need not compare by themselves later. */
-const absentMsMax = 30_000
-/** A newcomer is brought near for so long after its first consistent commit; all together for so long. */
-const nearMsMax = 30_000
-const togetherMsMax = 2_000
-
 export interface StoreFeedOptions extends UpstreamOptions {
   readonly store: StoreSettings
   readonly below: Below
@@ -58,21 +50,18 @@ export class StoreFeed {
   readonly store: StoreName
   readonly #options: StoreFeedOptions
   readonly #driver: Driver
+  readonly #movement: StoreMovement
   readonly #closing = new AbortController()
   readonly #wake = new Wake()
   #interrupt = new AbortController()
   /** Ends a movement beside the log, too. */
   #pausing = new AbortController()
-  /** Links that are being told that the store goes on with the log. */
-  readonly #ending = new Map<DownstreamLink, Promise<void>>()
   #running: Promise<void> | undefined
   #source: Source | undefined
   #enqueuing: boolean
   /** What the log has of it is of this server's own source, and of this epoch. */
   #based = false
   #unproved = false
-  /** It is decided who takes part in a movement beside the log; whoever comes now is brought there by the next. */
-  #settling = false
   #drains: Drain[] = []
   #doing: Doing = 'waiting'
   #fault: { readonly code: string; readonly message: string } | undefined
@@ -83,6 +72,7 @@ export class StoreFeed {
   constructor(options: StoreFeedOptions) {
     this.#options = options
     this.store = options.store.store
+    this.#movement = new StoreMovement(options)
     this.#driver = options.machine.driverNamed(options.store.driver)
     this.#enqueuing = options.state.value.enqueuing
     if (!this.#enqueuing) this.#pausing.abort()
@@ -104,7 +94,7 @@ export class StoreFeed {
   }
 
   get goesOn(): boolean {
-    return this.#based && !this.#unproved && !this.#settling
+    return this.#based && !this.#unproved && !this.#movement.settling
   }
 
   status(): StoreStatus {
@@ -210,12 +200,7 @@ export class StoreFeed {
   // what it does
 
   get #wantsToSync(): boolean {
-    return this.#needing().length > 0
-  }
-
-  /** Those that wait for the store, and are not merely about to hear that they have it. */
-  #needing(): DownstreamLink[] {
-    return this.#options.links().filter(link => link.awaits(this.store) && !this.#ending.has(link))
+    return this.#movement.needing().length > 0
   }
 
   async #run(): Promise<void> {
@@ -245,7 +230,7 @@ export class StoreFeed {
   async #next(): Promise<boolean> {
     if (this.#wantsToSync && this.#enqueuing) {
       this.#do('synchronising')
-      await this.#synchronise(await this.#opened())
+      await this.#move(await this.#opened())
       return true
     }
     if (this.#enqueuing && this.goesOn) {
@@ -260,6 +245,16 @@ export class StoreFeed {
     const wanted = () => this.#enqueuing !== on || (on && (this.#wantsToSync || this.goesOn))
     await this.#wake.until(wanted, this.#closing.signal).catch(() => undefined)
     return false
+  }
+
+  async #move(source: Source): Promise<void> {
+    const signal = AbortSignal.any([this.#closing.signal, this.#pausing.signal])
+    const position = await this.#movement.run(source, this.#unproved, signal)
+    if (position === undefined) return
+    this.#based = true
+    this.#unproved = false
+    await source.acknowledge(position)
+    this.#recovered()
   }
 
   #do(what: Doing): void {
@@ -279,7 +274,7 @@ export class StoreFeed {
         ? `Store '${this.store}' is compared with the standbys when one is connected: it cannot be proved that the log follows on it.`
         : `Store '${this.store}' is compared with ${connected.map(link => `'${link.peer}'`).join(', ')}: it cannot be proved that the log follows on it.`,
     )
-    for (const link of connected) link.toSync(this.store)
+    for (const link of connected) if (link.joins(this.store)) link.toSync(this.store)
   }
 
   async #onFault(error: unknown, attempt: number): Promise<void> {
@@ -420,145 +415,6 @@ export class StoreFeed {
     if (number === undefined) return
     this.#consistent = { number, timeMs, ...(state === undefined ? {} : { state }) }
   }
-
-  // beside the log
-
-  /**
-   * Brings the store to all that need it, and the others that are connected to the very same state; then the log goes on
-   * from there. Order: all of them are there, durably; who is not there owes a comparison, durably; the log says that it
-   * goes on from there, durably; they are told.
-   */
-  async #synchronise(source: Source): Promise<void> {
-    const { machine, below, log, tell } = this.#options
-    const beganMs = machine.clock.nowMs()
-    await Promise.all(this.#ending.values())
-    const needing = this.#needing()
-    if (needing.length === 0) return
-    tell(
-      'info',
-      'store-synchronising',
-      `Store '${this.store}' is brought to ${needing.map(link => `'${link.peer}'`).join(', ')}. Meanwhile nothing of it is put into the log.`,
-    )
-    // one that stood together goes on together; a newcomer is brought near by itself
-    if (!this.#unproved) for (const link of needing) await this.#bringNear(source, link)
-    await this.#awaitAbsent(beganMs)
-    this.#settling = true
-    try {
-      const together = this.#options.links().filter(link => link.takes(this.store))
-      for (const link of together) link.toSync(this.store)
-      const moved = await this.#round(source, together, together.length === 1 ? nearMsMax : togetherMsMax)
-      if (moved === undefined) return
-      const { position, peers } = moved
-      await log.sync()
-      const number = log.durable
-      await this.#oweOthers(peers)
-      await log.rebase(this.store, position)
-      await below.readIn(this.store, log.epoch)
-      this.#based = true
-      this.#unproved = false
-      for (const link of peers) this.#ending.set(link, this.#end(link, number, position))
-      await source.acknowledge(position)
-    } finally {
-      this.#settling = false
-    }
-    this.#recovered()
-  }
-
-  /** Whoever is kept for and is not among these compares when it comes. */
-  async #oweOthers(there: readonly DownstreamLink[]): Promise<void> {
-    const { log, below } = this.#options
-    const names = new Set(there.map(({ peer }) => peer))
-    const others = keptNames(log).filter(name => !names.has(name))
-    if (others.length > 0) await below.owe(others, [this.store])
-  }
-
-  async #bringNear(source: Source, link: DownstreamLink): Promise<void> {
-    // alone it is brought all the way by what comes next
-    const others = keptNames(this.#options.log).filter(name => name !== link.peer)
-    if (others.length > 0) await this.#round(source, [link], nearMsMax)
-  }
-
-  /** Undefined when those who were to take part are gone. A source that refuses to go on from where a copy stands compares. */
-  async #round(source: Source, links: readonly DownstreamLink[], msMax: number) {
-    try {
-      return await this.#move(source, links, msMax, false)
-    } catch (error) {
-      // what a broken link made of the source's reading is no fault of the source
-      if (!links.every(link => link.takes(this.store))) return undefined
-      if (!(error instanceof HotspareError) || (error.code !== 'diverged' && error.code !== 'gap'))
-        throw error
-      this.#options.tell(
-        'warning',
-        'comparing',
-        `Store '${this.store}' does not follow on what ${links.map(link => `'${link.peer}'`).join(', ')} has, so the two are compared: ${error.message}`,
-      )
-      return await this.#move(source, links, msMax, true)
-    }
-  }
-
-  async #move(source: Source, links: readonly DownstreamLink[], msMax: number, compare: boolean) {
-    const peers = links
-      .filter(link => link.takes(this.store))
-      .map(link => ({ peer: link, remote: link.remote(this.store) }))
-    if (peers.length === 0) return undefined
-    return syncRound({
-      store: this.store,
-      source,
-      peers,
-      clock: this.#options.machine.clock,
-      signal: AbortSignal.any([this.#closing.signal, this.#pausing.signal]),
-      msMax,
-      compare,
-      onFault: (link, error) => link.faulty(this.store, error),
-    })
-  }
-
-  async #awaitAbsent(beganMs: number): Promise<void> {
-    const { log, machine, links, joined, below } = this.#options
-    const isAbsent = () => {
-      const present = new Set(links().map(link => link.peer))
-      return keptNames(log).some(name => !present.has(name) && !below.owedTo(name).includes(this.store))
-    }
-    const time = new AbortController()
-    const leftMs = beganMs + absentMsMax - machine.clock.nowMs()
-    const timing = machine.clock.sleep(leftMs, AbortSignal.any([time.signal, this.#closing.signal]))
-    let over = false
-    void timing.then(() => {
-      over = true
-      joined.tell()
-    })
-    try {
-      while (!over && isAbsent()) await joined.next(this.#closing.signal)
-    } finally {
-      time.abort()
-    }
-    this.#closing.signal.throwIfAborted()
-  }
-
-  async #end(link: DownstreamLink, number: number, position: Position): Promise<void> {
-    const { below, tell } = this.#options
-    try {
-      await link.remote(this.store).end(number, position)
-      await below.settle(link.peer, this.store)
-      link.synced(this.store)
-      tell(
-        'info',
-        'store-synchronised',
-        `'${link.peer}' has store '${this.store}', and goes on with the log after ${number}.`,
-      )
-    } catch (error) {
-      link.faulty(this.store, error)
-    } finally {
-      this.#ending.delete(link)
-    }
-  }
-}
-
-function keptNames(log: Log): string[] {
-  return log
-    .subscribers()
-    .filter(({ name, kept }) => kept && name !== applySubscriber)
-    .map(({ name }) => name)
 }
 
 /** A log cannot be compared with, and must not be given a whole store because of that. */
