@@ -93,6 +93,8 @@ export class WalSource {
 
   async *#start(from: Position | undefined, options: ReadOptions): AsyncGenerator<Entry> {
     this.#reader.forget()
+    // of a reading that was left while it went over to a newer one
+    this.#live.endOlderReads()
     this.#live.beginRead()
     this.#live.endOlderReads()
     const header = this.#live.readHeader()
