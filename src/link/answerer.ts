@@ -10,7 +10,7 @@ import type { SessionTerms } from './caller.ts'
 import { encodeRefusal } from './handshake.ts'
 import { linkRefused } from './link-error.ts'
 import { openSession } from './open-session.ts'
-import type { Session } from './session.ts'
+import type { Hello, Session } from './session.ts'
 
 export const handshakesMax = 32
 
@@ -20,8 +20,8 @@ export interface AnswererOptions {
   readonly clock: Clock
   readonly random: Random
   terms(): SessionTerms
-  /** Has the session from now on. */
-  onSession(session: Session): void
+  /** Has the session from now on; `said` is what this side has said of itself. */
+  onSession(session: Session, said: Hello): void
   /** Somebody called and was not let in, or gave up. For messages; strangers may cause many. Must not throw. */
   onRefused(error: Error, from: string): void
 }
@@ -73,7 +73,7 @@ export class Answerer {
     try {
       const terms = this.#options.terms()
       const session = await openSession(stream, { ...terms, dialled: false, clock, random, signal })
-      this.#options.onSession(session)
+      this.#options.onSession(session, terms.hello)
     } catch (error) {
       if (signal.aborted) return
       this.#options.onRefused(error instanceof Error ? error : new Error(String(error)), stream.peer)

@@ -9,7 +9,7 @@ import { callDelayMs } from './backoff.ts'
 import { linkBroken, refusalOf } from './link-error.ts'
 import { type LinkEvent, type LinkLife, newLink, stepLink } from './link-machine.ts'
 import { openSession, type SessionOptions } from './open-session.ts'
-import type { Session } from './session.ts'
+import type { Hello, Session } from './session.ts'
 
 /** What stays the same in all sessions of a caller or a listener; the hello is as it is at that moment. */
 export type SessionTerms = Omit<SessionOptions, 'dialled' | 'expected' | 'signal' | 'clock' | 'random'>
@@ -23,9 +23,9 @@ export interface CallerOptions {
   terms(): SessionTerms
   /**
    * Has the session from now on. The peer is not called again before this resolves, and the session is over then: so
-   * it may wait for another session with the same peer to end.
+   * it may wait for another session with the same peer to end. `said` is what this side has said of itself.
    */
-  onSession(session: Session): Promise<void>
+  onSession(session: Session, said: Hello): Promise<void>
   /** Where the link stands now; with what went wrong, if something did. Must not throw. */
   onLife(life: LinkLife, error: Error | undefined): void
 }
@@ -84,8 +84,9 @@ export class Caller {
     try {
       const stream = await this.#connect(signal)
       this.#step('connected')
+      const own = this.#options.terms()
       const session = await openSession(stream, {
-        ...this.#options.terms(),
+        ...own,
         dialled: true,
         expected: peer,
         clock,
@@ -93,7 +94,7 @@ export class Caller {
         signal,
       })
       this.#step('proved')
-      await this.#options.onSession(session)
+      await this.#options.onSession(session, own.hello)
       await session.close()
       const error = await session.over
       this.#step('broken', error)

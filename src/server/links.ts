@@ -52,7 +52,7 @@ export class Links {
       clock,
       random,
       terms,
-      onSession: session => void links.#answer(session),
+      onSession: (session, said) => void links.#answer(session, said),
       onRefused: (error, from) => links.#onRefused(error, from),
     })
     for (const peer of settings.peers) {
@@ -109,9 +109,9 @@ export class Links {
     }
   }
 
-  async #answer(session: Session): Promise<void> {
+  async #answer(session: Session, said: Hello): Promise<void> {
     const peer = this.#peers.get(session.peer.server)
-    if (peer !== undefined && !this.#closed) return peer.adopt(session, false)
+    if (peer !== undefined && !this.#closed) return peer.adopt(session, false, said)
     if (peer === undefined) {
       const error = new HotspareError(
         'peer-unknown',

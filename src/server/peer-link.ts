@@ -1,7 +1,7 @@
 /** The link to one peer: at most one session at a time, and what `status` says of it. */
 import { Caller, type SessionTerms } from '../link/caller.ts'
 import { type LinkEvent, type LinkLife, newLink, stepLink } from '../link/link-machine.ts'
-import type { Session } from '../link/session.ts'
+import type { Hello, Session } from '../link/session.ts'
 import { HotspareError } from '../os/errors.ts'
 import { Control } from './control.ts'
 import type { LinkStatus, PeerSettings, ServerMachine } from './server.ts'
@@ -64,7 +64,7 @@ export class PeerLink {
             clock,
             random,
             terms,
-            onSession: session => this.adopt(session, true),
+            onSession: (session, said) => this.adopt(session, true, said),
             onLife: (_life, error) => {
               if (error !== undefined) this.failed(error)
               this.#look()
@@ -85,8 +85,10 @@ export class PeerLink {
    * Resolves when the session is over. Of two sessions the one stays that was called for by the server with the lesser
    * name, so that both sides keep the same; of two by the same caller the newer, whose caller holds the older for dead.
    */
-  async adopt(session: Session, dialled: boolean): Promise<void> {
+  async adopt(session: Session, dialled: boolean, said: Hello): Promise<void> {
     if (this.#closed) return session.close('the server stops')
+    // something has changed while the two shook hands
+    if (!isSame(said, this.#options.terms().hello)) return session.close('what was said is not true any more')
     const { self } = this.#options
     const by = dialled ? self : this.name
     const before = this.#current
@@ -100,7 +102,7 @@ export class PeerLink {
       await before.link.session.close('another connection takes its place')
       await before.over
       // somebody may have come meanwhile
-      if (this.#current !== undefined || this.#closed) return this.adopt(session, dialled)
+      if (this.#current !== undefined || this.#closed) return this.adopt(session, dialled, said)
     }
     if (!dialled) this.#step('connected', 'proved')
     const control = new Control(session)
@@ -228,4 +230,8 @@ export class PeerLink {
     this.#state = state
     this.#sinceMs = this.#options.machine.clock.nowMs()
   }
+}
+
+function isSame(a: Hello, b: Hello): boolean {
+  return JSON.stringify(a) === JSON.stringify(b)
 }

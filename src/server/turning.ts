@@ -18,6 +18,7 @@ import { withinTime } from './within-time.ts'
 const meetMsMax = 30_000
 const answerMsMax = 10_000
 const againMs = 100
+const renewMsMax = 5_000
 
 export class Turning implements RejoinHost {
   readonly clock: Clock
@@ -55,15 +56,16 @@ export class Turning implements RejoinHost {
   }
 
   async meet(upstream: string, signal: AbortSignal): Promise<MetUpstream> {
-    const { settings, log } = this.#parts
-    const { epoch, stream, path, first, next } = await this.#withLink(
-      upstream,
-      signal,
-      async (link, left) => ({
-        ...link.session.peer,
-        ...(await this.#askChain(link, log.first - 1, left)),
-      }),
-    )
+    const { settings } = this.#parts
+    let met = await this.#ask(upstream, signal)
+    // what fenced us was begun by it: the session in which it says so is on its way
+    for (const endMs = this.clock.nowMs() + renewMsMax; this.clock.nowMs() < endMs; ) {
+      const newest = newestEpoch(this.reign())
+      if (newest.by !== upstream || compareEpochs(met.epoch, newest) >= 0) break
+      await this.clock.sleep(againMs, signal)
+      met = await this.#ask(upstream, signal)
+    }
+    const { epoch, stream, path, first, next } = met
     // one that is not promoted yet says what was true before
     const isOld = compareEpochs(epoch, newestEpoch(this.reign())) < 0
     if (path.includes(settings.name) && !isOld) {
@@ -77,6 +79,14 @@ export class Turning implements RejoinHost {
       return told.chain
     }
     return { epoch, stream, log: { first, next, chainAfter } }
+  }
+
+  #ask(upstream: string, signal: AbortSignal) {
+    const { log } = this.#parts
+    return this.#withLink(upstream, signal, async (link, left) => ({
+      ...link.session.peer,
+      ...(await this.#askChain(link, log.first - 1, left)),
+    }))
   }
 
   /** Over whatever session there is: they are made anew while roles change. */
