@@ -33,6 +33,7 @@ const registrations = {
   check: async (): Promise<Register> => (await import('./check.ts')).registerCheck,
   archive: async (): Promise<Register> => (await import('./archive.ts')).registerArchive,
   status: async (): Promise<Register> => (await import('./status.ts')).registerStatus,
+  serve: async (): Promise<Register> => (await import('./serve.ts')).registerServe,
   init: async (): Promise<Register> => (await import('./init.ts')).registerInit,
   pair: async (): Promise<Register> => (await import('./pair.ts')).registerPair,
   service: async (): Promise<Register> => (await import('./service.ts')).registerService,
