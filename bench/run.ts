@@ -19,6 +19,7 @@ import { linkBulk } from './link.ts'
 import { logAppend } from './log.ts'
 import { packsBacklog, packsLatency } from './packs.ts'
 import { sqliteLoad } from './sqlite.ts'
+import { failover, standbyFirst, standbyLatency } from './standby.ts'
 
 const benchmarks: readonly Benchmark[] = [
   directoryFirstCopy,
@@ -31,6 +32,9 @@ const benchmarks: readonly Benchmark[] = [
   sqliteLoad,
   logAppend,
   linkBulk,
+  standbyLatency,
+  standbyFirst,
+  failover,
   idle,
 ]
 const whole: Scale = { bytes: 2 * 2 ** 30, files: 100_000, seconds: 10, idleSeconds: 30, runs: 5 }
