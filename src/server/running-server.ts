@@ -235,10 +235,22 @@ export class RunningServer implements Server {
     const meeting = await this.#reigning.learn(hello.epoch, this.#teller(peer))
     if (meeting.kind === 'older') await control.send({ type: 'epoch', epoch: meeting.newest })
     this.#later.poke(peer)
+    await this.#forgetSubscriber(peer, hello.upstream)
     const { role, upstream } = state.value
     if (role === 'standby' && upstream === peer) await this.#takeFrom(link)
     else if (hello.upstream === settings.name) await this.#give(link)
     await session.over
+  }
+
+  /** Nothing is kept for who takes its log from another by now. */
+  async #forgetSubscriber(peer: string, itsUpstream: string | undefined): Promise<void> {
+    const { log, settings, state, tell } = this.#parts
+    const { fencedBy, rejoining } = state.value
+    // what nobody has taken of a replaced primary is to be put aside, and must not go before
+    if (itsUpstream === settings.name || fencedBy !== undefined || rejoining !== undefined) return
+    if (!log.subscribers().some(({ name }) => name === peer)) return
+    await log.unsubscribe(peer)
+    tell('info', 'unsubscribed', `Nothing is kept for '${peer}' any more: it takes its log from another.`)
   }
 
   #teller(peer: string): Teller {
