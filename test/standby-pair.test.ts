@@ -268,6 +268,7 @@ test('a cascade of three is in step, and goes on below a promoted middle', async
   await promote(world, b)
   await b.write('of the new one 1')
   await world.equal(b, c)
+  assert.ok(!c.messages.some(({ code }) => code === 'upstream-replaced'), c.said())
   await world.until(() => fenced(a), 'fenced')
   await world.of(a.running.rejoin('b', signal))
   await b.write('of the new one 2')
@@ -339,6 +340,18 @@ test('two promoted at once have two epochs, the lesser is fenced when they meet,
     b.messages.some(({ code }) => code === 'put-aside'),
     b.said(),
   )
+  await world.close()
+})
+
+test('nothing is kept for who takes its log from another by now', async () => {
+  const { world, a, b, c } = await cascade()
+  const keptAt = (host: Host) => host.running.status().log.subscribers.map(({ name }) => name)
+  assert.deepEqual(keptAt(b), ['c'])
+  await world.of(c.running.rejoin('a', signal))
+  await a.write('more 1')
+  await world.equal(a, b, c)
+  await world.until(() => keptAt(b).length === 0, 'forgotten')
+  assert.deepEqual(keptAt(a).sort(), ['b', 'c'])
   await world.close()
 })
 

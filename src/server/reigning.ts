@@ -29,8 +29,11 @@ export class Reigning {
   }
 
   /** Durable when it resolves. */
-  async learn(epoch: Epoch, from: Teller): Promise<Meeting> {
+  async learn(epoch: Epoch, told: Teller): Promise<Meeting> {
     const { state, settings } = this.#parts
+    const { upstream, epoch: own } = state.value
+    // whoever tells it: the upstream itself was promoted, or a new standby hears of an epoch for the first time
+    const from = epoch.by === upstream || own.by === '' ? 'upstream' : told
     let meeting: Meeting = { kind: 'same' }
     const known = this.newest
     if (compareEpochs(epoch, known) <= 0) return meetEpoch(reignOf(state.value), epoch, from)
