@@ -6,6 +6,7 @@ import type { Clock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
 import type { StoreName } from '../stream/entry.ts'
 import { compareEpochs, type Epoch, epochText } from '../stream/epoch.ts'
+import { applySubscriber } from './downstream/downstream.ts'
 import { hookEnvironment } from './hook-environment.ts'
 import type { ServerParts } from './parts.ts'
 import type { Link } from './peer-link.ts'
@@ -243,7 +244,7 @@ export class Turning implements RejoinHost {
       return { ...kept, role: 'standby', upstream, epoch: newer(epoch, newest), stores }
     })
     // who is below says anew from where it goes on
-    for (const { name } of log.subscribers()) await log.unsubscribe(name)
+    for (const { name } of log.subscribers()) if (name !== applySubscriber) await log.unsubscribe(name)
     tell('info', 'rejoined', `This server is a standby of ${upstream}, epoch ${epochText(epoch)}.`)
     this.#quiet = false
     await this.#begin()
