@@ -82,8 +82,9 @@ export class Reigning {
       'upstream-replaced',
       `${epoch.by} is the primary of epoch ${epochText(epoch)}, which ${upstream} does not follow: nothing more is taken from it. 'hotspare rejoin ${epoch.by}' follows the new primary.`,
     )
+    // not waited for: it may be that very session in which this was learnt
     if (upstream !== undefined && links.has(upstream))
-      await links.peer(upstream).renew('a newer primary is known')
+      void links.peer(upstream).renew('a newer primary is known')
     if (settings.rejoin === 'automatic' && links.has(epoch.by)) await this.#acts.rejoinLater(epoch.by)
   }
 
