@@ -15,6 +15,29 @@ interface Attributes {
   ctimeNs: bigint
 }
 
+const nothing = Buffer.alloc(0)
+
+/** Bytes that grow by doubling, so that appending does not copy them each time. */
+class Extent {
+  #bytes: Buffer
+  bytes: Buffer
+
+  constructor(bytes: Buffer) {
+    this.#bytes = this.bytes = Buffer.from(bytes)
+  }
+
+  /** What it grows by is zeros. */
+  resize(size: number): void {
+    const before = this.bytes.length
+    if (size > this.#bytes.length) {
+      const grown = Buffer.alloc(Math.max(size, 2 * this.#bytes.length))
+      this.bytes.copy(grown)
+      this.#bytes = grown
+    } else if (size > before) this.#bytes.fill(0, before, size)
+    this.bytes = this.#bytes.subarray(0, size)
+  }
+}
+
 export class Inode {
   readonly number: bigint
   readonly kind: 'file' | 'directory' | 'symlink'
@@ -23,15 +46,26 @@ export class Inode {
   readonly children = new Map<string, Inode>()
   linkTarget: Buffer = Buffer.alloc(0)
   links = 0
-  data: Buffer = Buffer.alloc(0)
-  durable: Buffer = Buffer.alloc(0)
+  readonly #data: Extent
+  readonly #durable: Extent
   /** Sectors that differ from what the disk has, or may. */
   readonly dirty = new Set<number>()
 
-  constructor(number: bigint, kind: Inode['kind'], attributes: Attributes) {
+  constructor(number: bigint, kind: Inode['kind'], attributes: Attributes, bytes: Buffer = nothing) {
     this.number = number
     this.kind = kind
     this.attributes = attributes
+    this.#data = new Extent(bytes)
+    this.#durable = new Extent(bytes)
+  }
+
+  /** As the cache has it; the next change may change these bytes. */
+  get data(): Buffer {
+    return this.#data.bytes
+  }
+
+  get durable(): Buffer {
+    return this.#durable.bytes
   }
 
   write(bytes: Uint8Array, offset: number): void {
@@ -43,9 +77,7 @@ export class Inode {
 
   resize(size: number): void {
     const from = Math.min(size, this.data.length)
-    const resized: Buffer = Buffer.alloc(size)
-    this.data.copy(resized, 0, 0, from)
-    this.data = resized
+    this.#data.resize(size)
     this.#markDirty(from, Math.max(size, this.durable.length))
   }
 
@@ -55,7 +87,13 @@ export class Inode {
   }
 
   sync(): void {
-    this.durable = this.#mixed(this.data.length, sector => this.dirty.has(sector))
+    const { data } = this
+    this.#durable.resize(data.length)
+    const { durable } = this
+    for (const sector of this.dirty) {
+      const from = sector * sectorBytes
+      if (from < data.length) data.copy(durable, from, from, Math.min(from + sectorBytes, data.length))
+    }
     this.dirty.clear()
   }
 
@@ -177,11 +215,11 @@ export class MemoryDisk {
     for (const [name, child] of names.get(from) ?? []) {
       let survivor = survivors.get(child)
       if (survivor === undefined) {
-        survivor = new Inode(child.number, child.kind, { ...child.attributes })
+        const bytes = child.torn(random)
+        survivor = new Inode(child.number, child.kind, { ...child.attributes }, bytes)
         survivors.set(child, survivor)
         survivor.linkTarget = child.linkTarget
         for (const [key, value] of child.xattrs) survivor.xattrs.set(key, value)
-        survivor.data = survivor.durable = child.torn(random)
         this.#restoreInto(survivor, child, names, survivors, random)
       }
       survivor.links++
