@@ -3,6 +3,7 @@
  *
  *   npm run sim -- --seed 42 --trace      one seed, with what happens
  *   npm run sim -- --from 1 --count 1000  many
+ *   npm run sim -- --from 1 --count 100 --seconds 60   at least so many, and more while there is time
  */
 import { parseArgs } from 'node:util'
 import { simulate } from './world.ts'
@@ -18,14 +19,19 @@ const { values } = parseArgs({
   },
 })
 
+// a stack costs more than what it is taken for here; a replay has them
+if (!values.trace) Error.stackTraceLimit = 0
+
 const first = Number(values.seed ?? values.from)
 const last = values.seed === undefined ? first + Number(values.count) - 1 : first
-const endMs = values.seconds === undefined ? undefined : performance.now() + Number(values.seconds) * 1000
+const endMs =
+  values.seconds === undefined || values.seed !== undefined
+    ? undefined
+    : performance.now() + Number(values.seconds) * 1000
 const steps = Number(values.steps)
 const totals = { seeds: 0, commits: 0, crashes: 0, promotions: 0, virtualMs: 0 }
 let failed = 0
-for (let seed = first; seed <= last; seed++) {
-  if (endMs !== undefined && performance.now() > endMs) break
+for (let seed = first; seed <= last || (endMs !== undefined && performance.now() < endMs); seed++) {
   try {
     const report = await simulate(
       seed,

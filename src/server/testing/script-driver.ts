@@ -40,13 +40,22 @@ export interface ScriptTransaction {
   readonly end: number
 }
 
-/** The whole transactions of a journal; a torn one at its end is none. */
-export function scriptTransactions(journal: Buffer): ScriptTransaction[] {
+/** The whole transactions of a journal, from the end of one on; a torn one at its end is none. */
+export function scriptTransactions(journal: Buffer, from = 0): ScriptTransaction[] {
   const found: ScriptTransaction[] = []
-  for (let at = 0; ; ) {
+  for (let at = from; ; ) {
     const frame = readFrame(journal, at)
     if (frame.kind !== 'frame') return found
     found.push({ ...JSON.parse(frame.payload.toString('utf8')), end: frame.end })
+    at = frame.end
+  }
+}
+
+/** Where the last whole transaction of a journal ends. */
+export function scriptJournalEnd(journal: Buffer): number {
+  for (let at = 0; ; ) {
+    const frame = readFrame(journal, at)
+    if (frame.kind !== 'frame') return at
     at = frame.end
   }
 }
@@ -179,10 +188,9 @@ class ScriptSource implements Source {
     } else {
       this.#last = wanted
     }
-    for (const { end, changes, timeMs } of scriptTransactions(journal)) {
+    for (const { end, changes, timeMs } of scriptTransactions(journal, this.#last?.end)) {
       if (options.signal.aborted) return
       const start = this.#last?.end ?? 0
-      if (end <= start) continue
       for (const change of changes) yield this.#entry(change)
       const data = Buffer.from(journal.subarray(start, end))
       yield { type: 'write', store: this.#options.store, path: entryPath(journalName), offset: start, data }
