@@ -123,6 +123,8 @@ export interface Log {
    */
   sink(store: StoreName): Sink
   mark(store: StoreName): StoreMark | undefined
+  /** The store's last transaction before `first`; undefined when it is not known that there was none since. */
+  lastBefore(store: StoreName): number | undefined
   marks(): ReadonlyMap<StoreName, StoreMark>
   /**
    * The next transaction of the store will follow on another state than the last one left (its subscribers have

@@ -260,6 +260,10 @@ class SegmentLog implements Log {
     return this.#marks.get(store)
   }
 
+  lastBefore(store: StoreName): number | undefined {
+    return this.#segments[0]?.numbersBefore.get(store)
+  }
+
   marks(): ReadonlyMap<StoreName, StoreMark> {
     return this.#marks
   }

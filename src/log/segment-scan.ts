@@ -107,7 +107,7 @@ class Scanner {
       this.marks.set(record.store, record.mark)
     }
     this.epoch = header.epochBefore
-    return new Segment(this.#path, header, this.#cursor.offset)
+    return new Segment(this.#path, header, this.#cursor.offset, this.marks)
   }
 
   /** False at the end. */

@@ -28,6 +28,8 @@ export class Segment {
   readonly start: SegmentStart
   /** Where the first transaction begins. */
   readonly begin: number
+  /** The last transaction of each store before the first one here. */
+  readonly numbersBefore: ReadonlyMap<StoreName, number>
   /** The last whole transaction; `start.first - 1` when there is none. */
   last: number
   /** After `last`. */
@@ -41,10 +43,11 @@ export class Segment {
   readonly #numbers: number[] = []
   readonly #offsets: number[] = []
 
-  constructor(path: string, start: SegmentStart, begin: number) {
+  constructor(path: string, start: SegmentStart, begin: number, marks: ReadonlyMap<StoreName, StoreMark>) {
     this.path = path
     this.start = start
     this.begin = begin
+    this.numbersBefore = new Map([...marks].map(([store, { number }]) => [store, number]))
     this.last = start.first - 1
     this.chain = start.chainBefore
     this.end = begin
@@ -112,5 +115,5 @@ export async function writeStart(
   const bytes = encodeStart(start, marks)
   await file.write(bytes, 0)
   await file.sync()
-  return new Segment(path, start, bytes.length)
+  return new Segment(path, start, bytes.length, marks)
 }

@@ -34,14 +34,18 @@ test('a copy stands at a number of the log only when that is proved', () => {
 test('what a copy needs of the log begins after what is proved, never later', () => {
   const log = { first: 15, durable: 20 }
   const table: readonly [string, Parameters<typeof throughOf>[0], number | undefined][] = [
-    ['the log has nothing newer of the store', { number: 5, last: 5, ...log, applied: undefined }, 20],
-    ['the log never had anything of it', { number: 5, last: undefined, ...log, applied: undefined }, 20],
-    ['made equal beyond the log', { number: 25, last: 5, ...log, applied: undefined }, 25],
-    ['the log keeps what it lacks', { number: 16, last: 19, ...log, applied: undefined }, 16],
-    ['the log keeps just what it lacks', { number: 14, last: 19, ...log, applied: undefined }, 14],
-    ['the log may have lost what it lacks', { number: 13, last: 19, ...log, applied: undefined }, undefined],
-    ['all copies had more than it has of its own', { number: 5, last: 19, ...log, applied: 17 }, 17],
-    ['it has more than all together', { number: 18, last: 19, ...log, applied: 17 }, 18],
+    ['the log has nothing newer of the store', { number: 5, last: 5, ...log, lastBefore: undefined }, 20],
+    ['the log never had anything of it', { number: 5, last: undefined, ...log, lastBefore: undefined }, 20],
+    ['made equal beyond the log', { number: 25, last: 5, ...log, lastBefore: undefined }, 25],
+    ['the log keeps what it lacks', { number: 16, last: 19, ...log, lastBefore: 9 }, 16],
+    ['the log keeps just what it lacks', { number: 14, last: 19, ...log, lastBefore: undefined }, 14],
+    [
+      'the log may have lost what it lacks',
+      { number: 13, last: 19, ...log, lastBefore: undefined },
+      undefined,
+    ],
+    ['the log has lost what it lacks', { number: 8, last: 19, ...log, lastBefore: 9 }, undefined],
+    ['what the log has lost was of others', { number: 9, last: 19, ...log, lastBefore: 9 }, 14],
   ]
   for (const [what, given, expected] of table) assert.equal(throughOf(given), expected, what)
 })

@@ -24,8 +24,8 @@ export function numberOf(
 }
 
 /**
- * All of a store up to this number is in a copy that stands at `number`; undefined: the log does not keep what it lacks.
- * `applied`: what all copies together have acknowledged, while the log keeps for them.
+ * All of a store up to this number is in a copy that stands at `number`; undefined: the log may not keep what it lacks.
+ * What was acknowledged for the copies is no proof: a log that is full goes on without them.
  */
 export function throughOf(at: {
   readonly number: number
@@ -33,9 +33,10 @@ export function throughOf(at: {
   readonly last: number | undefined
   readonly first: number
   readonly durable: number
-  readonly applied: number | undefined
+  /** The store's last transaction before `first`; undefined: not known. */
+  readonly lastBefore: number | undefined
 }): number | undefined {
   if (at.number >= (at.last ?? 0)) return Math.max(at.number, at.durable)
-  if (at.applied !== undefined) return Math.max(at.number, at.applied)
-  return at.number + 1 >= at.first ? at.number : undefined
+  if (at.number + 1 >= at.first) return at.number
+  return at.lastBefore !== undefined && at.number >= at.lastBefore ? at.first - 1 : undefined
 }

@@ -615,7 +615,7 @@ export class StoreKeeper {
       last: log.mark(this.store)?.number,
       first,
       durable,
-      applied: this.#applied,
+      lastBefore: log.lastBefore(this.store),
     })
   }
 

@@ -102,11 +102,13 @@ export class StoreKeepers {
    */
   async #keepAgain(): Promise<void> {
     const { log } = this.#options
+    // one look for all: it may go on while a copy is put out, and then all is looked at again
+    const { first } = log
     for (const keeper of this.all) {
-      const isLost = keeper.number !== undefined && keeper.through + 1 < log.first
+      const isLost = keeper.number !== undefined && keeper.through + 1 < first
       if (isLost) await keeper.lost()
     }
-    const least = Math.max(log.first - 1, this.#needed)
+    const least = Math.max(first - 1, this.#needed)
     try {
       await log.subscribe(applySubscriber, least)
     } catch (error) {

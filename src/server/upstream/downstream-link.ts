@@ -27,6 +27,8 @@ export interface LinkHost {
   restartAt(): number
   /** The link is known from here on; `sync` is to be brought to it. Synchronous. */
   joined(link: DownstreamLink, sync: readonly StoreName[]): void
+  /** These have to be brought to the peer, in whatever session. Durable when it resolves. */
+  owe(peer: string, stores: readonly StoreName[]): Promise<void>
   left(link: DownstreamLink): void
   mark(): Mark | undefined
   onMark(listener: () => void): () => void
@@ -279,6 +281,8 @@ export class DownstreamLink implements Serving {
     this.#next = next
     for (const store of decision.sync) this.#syncing.add(store)
     this.#host.joined(this, decision.sync)
+    // before it counts as kept for: else it would go on without them, were the session to break now
+    if (decision.sync.length > 0) await this.#host.owe(this.peer, decision.sync)
     await this.#keepFrom(next)
     const chain = await log.chainAfter(next - 1)
     if (chain === undefined)

@@ -117,6 +117,7 @@ class ServerUpstream implements Upstream {
         role.joined(link, sync)
         this.#tell()
       },
+      owe: (peer, stores) => this.#below.owe([peer], stores),
       left: link => {
         this.#joined.delete(link)
         role?.left(link)
