@@ -46,6 +46,7 @@ const registrations = {
   promote: async (): Promise<Register> => (await import('./promote.ts')).registerPromote,
   rejoin: async (): Promise<Register> => (await import('./promote.ts')).registerRejoin,
   release: async (): Promise<Register> => (await import('./release.ts')).registerRelease,
+  queue: async (): Promise<Register> => (await import('./queue.ts')).registerQueue,
   link: async (): Promise<Register> => (await import('./link-stdio.ts')).registerLink,
   drivers: async (): Promise<Register> => (await import('./drivers.ts')).registerDrivers,
   demo: async (): Promise<Register> => (await import('./demo.ts')).registerDemo,
