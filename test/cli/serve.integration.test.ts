@@ -48,7 +48,7 @@ const isComplete = (text: string) => {
   return status.role === 'standby' && status.stores.every((one: { consistent?: object }) => one.consistent)
 }
 
-/** A writer at full speed, and the last number that it has said to be committed. */
+/** A writer that pauses 2 ms between commits, and the last number that it has said to be committed. */
 async function write(path: string): Promise<{ committed(): number; stop(): Promise<void> }> {
   const script = join(import.meta.dirname, '../writers/sqlite-writer.ts')
   const child = spawn(process.execPath, [script, path, '--pause-ms', '2'], {
