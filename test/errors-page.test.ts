@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { retryDelayMs } from '../src/stream/retry.ts'
 import { type ErrorCode, errorCodes, HotspareError, isTransient } from '../src/os/errors.ts'
+import { retryDelayMs } from '../src/stream/retry.ts'
 
 const page = await fs.readFile(join(import.meta.dirname, '../docs/errors.md'), 'utf8')
 

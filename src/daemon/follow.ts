@@ -13,6 +13,7 @@ import { openSidecar, type Sidecar } from '../replica/sidecar.ts'
 import { readStatusFile } from '../replica/status-file.ts'
 import type { Position } from '../stream/entry.ts'
 import { pump } from '../stream/pump.ts'
+import { retryDelayMs } from '../stream/retry.ts'
 import type { Source } from '../stream/source.ts'
 import { serveControl } from './control-server.ts'
 import type { FollowEvent } from './events.ts'
@@ -22,7 +23,6 @@ import { FollowMonitor } from './monitor.ts'
 import { PassAbandoned } from './pass-request.ts'
 import { PassGate } from './passes.ts'
 import { absolutePath } from './paths.ts'
-import { retryDelayMs } from '../stream/retry.ts'
 
 const behindMsDefault = 5_000
 
