@@ -123,7 +123,7 @@ export const failover: Benchmark = {
     pair.alpha = undefined
     const report = await callServer<PromotionReport>(
       pair.state('beta'),
-      { request: 'promote', planned: false, dryRun: false },
+      { request: 'promote', planned: false, dryRun: false, force: false },
       AbortSignal.timeout(patienceMs),
     )
     write(pair.copy, 'CREATE TABLE after_promotion (id INTEGER PRIMARY KEY)')

@@ -32,18 +32,25 @@ Examples:
 interface PromoteCommandOptions extends ServerCommandOptions {
   readonly planned?: boolean
   readonly dryRun?: boolean
+  readonly force?: boolean
 }
 
 export function registerPromote(program: Command, context: CommandContext): void {
   addServerCommand(program, 'promote', 'make this standby the primary', promoteHelp)
     .option('--planned', 'the old primary hands over: nothing is lost')
+    .option('--force', 'even when a copy is not complete, or not proved valid')
     .option('--dry-run', 'say what would be done, and do nothing')
     .action(async (options: PromoteCommandOptions) => {
       const output = new Output(options)
       const { settings } = await findConfig(options.config)
       const report = await callServer<PromotionReport>(
         settings.stateDirectory,
-        { request: 'promote', planned: options.planned ?? false, dryRun: options.dryRun ?? false },
+        {
+          request: 'promote',
+          planned: options.planned ?? false,
+          dryRun: options.dryRun ?? false,
+          force: options.force ?? false,
+        },
         context.signal,
       )
       output.object(report)
@@ -72,6 +79,10 @@ export function registerRejoin(program: Command, context: CommandContext): void 
           `put aside: ${formatCount(transactions, 'transaction')} from number ${fromNumber} on, which ${upstream} never got: ${path}`,
         )
       }
+      for (const { store, path } of report.wholes ?? [])
+        output.say(
+          `put aside as a whole, since it cannot be told what only this server has of it: ${store}, ${path}`,
+        )
       output.say(`this server is a standby of ${upstream} now, and gets what differs`)
       context.done(0)
     })

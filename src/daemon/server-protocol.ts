@@ -23,7 +23,13 @@ export const serverRequestSchema = v.variant('request', [
     bytes: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1024 * 1024)),
   }),
   v.object({ v: v.number(), request: v.literal('wait'), peer }),
-  v.object({ v: v.number(), request: v.literal('promote'), planned: v.boolean(), dryRun: v.boolean() }),
+  v.object({
+    v: v.number(),
+    request: v.literal('promote'),
+    planned: v.boolean(),
+    dryRun: v.boolean(),
+    force: v.optional(v.boolean(), false),
+  }),
   v.object({ v: v.number(), request: v.literal('rejoin'), upstream: peer }),
   v.object({
     v: v.number(),

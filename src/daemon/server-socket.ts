@@ -77,6 +77,7 @@ async function act(server: Server, request: ServerRequest, signal: AbortSignal):
       return server.promote({
         planned: request.planned,
         dryRun: request.dryRun,
+        force: request.force,
         signal: new AbortController().signal,
       })
     case 'rejoin':
