@@ -4,6 +4,9 @@
  */
 import type { Clock } from '../../src/os/clock.ts'
 
+/** A run of 200 steps has some hundred thousand: with more, something goes round for ever in ever so little time. */
+const wakesMax = 1_000_000
+
 interface Timer {
   readonly atMs: number
   readonly order: number
@@ -13,6 +16,7 @@ interface Timer {
 export class VirtualTime {
   #nowMs = 1_000_000_000_000
   #order = 0
+  #wakes = 0
   #timers: Timer[] = []
 
   get nowMs(): number {
@@ -43,6 +47,7 @@ export class VirtualTime {
         this.#nowMs = Math.max(this.#nowMs, endMs)
         return false
       }
+      if (++this.#wakes > wakesMax) throw new Error(`no rest after ${wakesMax} things that waited for time`)
       this.#timers.shift()
       this.#nowMs = Math.max(this.#nowMs, next.atMs)
       next.fire()
