@@ -29,6 +29,8 @@ export interface OpenedSegments {
   readonly file: StorageFile
   readonly marks: Map<StoreName, StoreMark>
   readonly epoch: Epoch
+  /** Of the last transaction: what `epoch` is when no later one was begun. */
+  readonly lastEpoch: Epoch
   readonly damage: readonly LogDamage[]
 }
 
@@ -350,7 +352,7 @@ class Opening {
         subscribers: settledSubscribers(this.#state, last),
       }
       await writeState(this.#storage, statePath(this.#directory), state)
-      return { state, segments, file, marks, epoch, damage: this.#damage }
+      return { state, segments, file, marks, epoch, lastEpoch: scan?.epoch ?? epoch, damage: this.#damage }
     } catch (error) {
       await file.close()
       throw error

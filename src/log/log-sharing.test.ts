@@ -272,3 +272,20 @@ test('all of a log can be taken back, and its stores stand where they stood befo
   assert.equal(log.next, first)
   assert.equal(log.mark(storeA)?.position, String(first - 1))
 })
+
+test('an epoch that was begun and is given up keeps no older transactions out', async () => {
+  const one = await openTestLog(memory(), { stream: 's' })
+  for (let i = 1; i <= 2; i++) await append(one.log, storeA, i)
+  await one.log.sync()
+  const two = await openTestLog(memory(), { stream: 's' })
+  await two.log.subscribe('#apply', 0)
+  const { number, by } = one.log.epoch
+  await two.log.beginEpoch({ number: number + 1, by })
+  const all = await pieces(one.log, 1)
+  await assert.rejects(two.log.receive(all[0] as LogPiece), { code: 'epoch-old' })
+  await two.log.giveUpEpoch()
+  for (const piece of all) await two.log.receive(piece)
+  await two.log.sync()
+  assert.equal(two.log.durable, 2)
+  assert.deepEqual(two.log.epoch, { number, by })
+})

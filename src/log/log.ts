@@ -133,6 +133,11 @@ export interface Log {
   rebase(store: StoreName, position: Position | undefined): Promise<void>
   /** Transactions from here on are of this epoch, which is not older. Durable when it resolves. */
   beginEpoch(epoch: Epoch): Promise<void>
+  /**
+   * The epoch is that of the last transaction again: one that was begun after it is given up (a primary that rejoins takes
+   * what others wrote, in epochs that may be older). Durable when it resolves.
+   */
+  giveUpEpoch(): Promise<void>
 
   /**
    * Takes another log's next piece; its data belongs to the log from then on. `log-gap`: not the next; `epoch-old`;

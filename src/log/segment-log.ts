@@ -108,6 +108,8 @@ class SegmentLog implements Log {
   #rebases: readonly Rebase[]
   #subscribers: SubscriberTable
   #epoch: Epoch
+  /** Of the last transaction. */
+  #lastEpoch: Epoch
   #writer: SegmentWriter
   #space: LogSpace
   /** Who appends, or begins a segment; nothing else changes what the log has. */
@@ -147,6 +149,7 @@ class SegmentLog implements Log {
     this.#rebases = opened.state.rebases
     this.#subscribers = new SubscriberTable(opened.state.subscribers)
     this.#epoch = opened.epoch
+    this.#lastEpoch = opened.lastEpoch
     this.#writer = this.#newWriter(opened)
     this.#space = this.#newSpace()
     this.#countClosed()
@@ -329,6 +332,7 @@ class SegmentLog implements Log {
     )
     this.#writer.finish(number, chain, timeMs)
     this.#marks.set(store, { number, position, timeMs, consistent })
+    this.#lastEpoch = this.#epoch
   }
 
   get #segmentBytes(): number {
@@ -680,6 +684,21 @@ class SegmentLog implements Log {
     })
   }
 
+  giveUpEpoch(): Promise<void> {
+    return this.#appending.run(async () => {
+      this.#check()
+      const before = this.#epoch
+      if (compareEpochs(before, this.#lastEpoch) === 0) return
+      this.#epoch = this.#lastEpoch
+      try {
+        await this.#writeState()
+      } catch (error) {
+        this.#epoch = before
+        throw error
+      }
+    })
+  }
+
   beginEpoch(epoch: Epoch): Promise<void> {
     return this.#appending.run(async () => {
       this.#check()
@@ -833,6 +852,7 @@ class SegmentLog implements Log {
       this.#marks = opened.marks
       this.#rebases = opened.state.rebases
       this.#epoch = opened.epoch
+      this.#lastEpoch = opened.lastEpoch
       this.#subscribers = new SubscriberTable(opened.state.subscribers)
       this.#writer = this.#newWriter(opened)
       this.#space = this.#newSpace()

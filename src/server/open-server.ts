@@ -128,4 +128,5 @@ async function fit(state: ServerStateFile, log: Log, messages: Messages): Promis
     }
   }
   if (role === 'primary') await log.beginEpoch(epoch)
+  else await log.giveUpEpoch()
 }

@@ -243,6 +243,7 @@ export class Turning implements RejoinHost {
       )
       return { ...kept, role: 'standby', upstream, epoch: newer(epoch, newest), stores }
     })
+    await log.giveUpEpoch()
     // who is below says anew from where it goes on
     for (const { name } of log.subscribers()) if (name !== applySubscriber) await log.unsubscribe(name)
     tell('info', 'rejoined', `This server is a standby of ${upstream}, epoch ${epochText(epoch)}.`)
