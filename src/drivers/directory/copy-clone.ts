@@ -175,7 +175,9 @@ class Cloning {
     for (let block = 0; block < node.blocks; block++) {
       const length = this.#copy.readBlock(shared ? target : source, node, block, this.#buffer)
       if (length === undefined) throw this.#copy.mismatch(path, block)
-      if (!shared) this.#write(source, target, block * blockBytes, length, isSparse)
+      if (this.#copy.wasKept)
+        this.#calls.writeAt(target, this.#buffer.subarray(0, length), block * blockBytes)
+      else if (!shared) this.#write(source, target, block * blockBytes, length, isSparse)
       this.bytes += length
       this.#work.progress(this.bytes, this.#totalBytes)
     }

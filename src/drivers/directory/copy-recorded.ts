@@ -68,8 +68,28 @@ export class RecordedCopy {
     return fd
   }
 
-  /** Reads a block into `into`, whose length it gives; undefined when it is not what was recorded. */
+  /** The block that was read last came from what is kept, and `fd` has other bytes by now. */
+  wasKept = false
+
+  /**
+   * Reads a block into `into`, whose length it gives; undefined when it is not what was recorded. A file that is changed
+   * in place after it was opened is read from what was kept of it.
+   */
   readBlock(fd: number, node: FileNode, block: number, into: Buffer): number | undefined {
+    this.wasKept = false
+    const length = this.#readFrom(fd, node, block, into)
+    if (length !== undefined) return length
+    const kept = this.#openKept(node)
+    if (kept === undefined) return undefined
+    try {
+      this.wasKept = true
+      return this.#readFrom(kept, node, block, into)
+    } finally {
+      this.#calls.closeFd(kept)
+    }
+  }
+
+  #readFrom(fd: number, node: FileNode, block: number, into: Buffer): number | undefined {
     const offset = block * blockBytes
     const wanted = Math.min(blockBytes, node.size - offset)
     const bytes = into.subarray(0, wanted)
