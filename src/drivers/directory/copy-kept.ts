@@ -13,6 +13,7 @@ export function keptName(inodeLow: number, inodeHigh: number): Buffer {
 }
 
 const EMLINK = 31
+const temporaryName = cName('new')
 
 export class KeptFiles {
   readonly #directory: number
@@ -26,7 +27,17 @@ export class KeptFiles {
     const { calls } = files
     const kept = keptName(stat.inodeLow, stat.inodeHigh)
     const result = files.try(path, (at, name) => calls.tryLinkAt(at, name, this.#directory, kept))
-    if (result === 0 || result === -(EEXIST as number)) return
+    if (result === 0) return
+    if (result === -(EEXIST as number)) {
+      // it may be a copy of the bytes from before a change in place; a name that is this file's already stays as it is
+      calls.tryUnlinkAt(this.#directory, temporaryName)
+      files.must('linkat', path, (at, name) => calls.tryLinkAt(at, name, this.#directory, temporaryName))
+      files.must('renameat2', path, () =>
+        calls.tryRenameAt(this.#directory, temporaryName, this.#directory, kept),
+      )
+      calls.tryUnlinkAt(this.#directory, temporaryName)
+      return
+    }
     const unlinkable = [EPERM as number, EOPNOTSUPP as number, EMLINK].some(number => result === -number)
     if (!unlinkable) files.fail('linkat', result, path)
     files.must('renameat2', path, (at, name) => calls.tryRenameAt(at, name, this.#directory, kept))
@@ -34,16 +45,15 @@ export class KeptFiles {
 
   /** Keeps a copy of the bytes, which `fill` writes, of a file that stays and changes. */
   keepBytes(calls: CopyCalls, inodeLow: number, inodeHigh: number, fill: (fd: number) => void): void {
-    const temporary = cName('new')
     const flags = openFlag.readWrite | openFlag.create | openFlag.truncate
-    const fd = calls.openAt(this.#directory, temporary, flags, 0o600)
+    const fd = calls.openAt(this.#directory, temporaryName, flags, 0o600)
     try {
       fill(fd)
     } finally {
       calls.closeFd(fd)
     }
     const kept = keptName(inodeLow, inodeHigh)
-    const result = calls.tryRenameAt(this.#directory, temporary, this.#directory, kept)
+    const result = calls.tryRenameAt(this.#directory, temporaryName, this.#directory, kept)
     if (result < 0) throw systemError('renameat2', -result, 'kept/new')
   }
 }
