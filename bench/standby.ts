@@ -3,7 +3,7 @@
  * durable at the standby, the first synchronisation, and how long until a promoted standby can be written to.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
@@ -23,40 +23,10 @@ const patienceMs = 120_000
 export const standbyLatency: Benchmark = {
   name: 'standby-latency',
   async run(setting) {
-    const pair = await Pair.make(setting, 'latency')
-    write(pair.source, 'CREATE TABLE probe (id INTEGER PRIMARY KEY)')
-    await pair.start()
-    const seconds = Math.max(setting.scale.seconds, 2)
-    const given = [
-      '--seconds',
-      String(seconds),
-      '--times',
-      join(pair.directory, 'times'),
-      '--report-ms',
-      '1000',
-    ]
-    const writer = spawn(process.execPath, [writerScript, pair.source, ...given], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    })
-    await sleep(500)
-    const probe = new DatabaseSync(pair.source)
-    probe.exec('PRAGMA busy_timeout = 10000; PRAGMA synchronous = NORMAL')
-    const insert = probe.prepare('INSERT INTO probe DEFAULT VALUES')
-    const latencies: number[] = []
-    const endMs = performance.now() + (seconds - 1) * 1000
-    while (performance.now() < endMs) {
-      insert.run()
-      const startMs = performance.now()
-      await pair.allDurable()
-      latencies.push(performance.now() - startMs)
-      await sleep(3)
-    }
-    await ended(writer)
-    const startMs = performance.now()
-    await pair.allDurable()
-    const behindMs = performance.now() - startMs
-    probe.close()
-    await pair.end()
+    const seconds = Math.max(setting.scale.seconds, 3)
+    const { latencies, behindMs } = await Pair.with(setting, 'latency', undefined, pair =>
+      measureLatency(pair, seconds),
+    )
     const [p50, p99] = [percentile(latencies, 50), percentile(latencies, 99)]
     return [
       {
@@ -72,6 +42,37 @@ export const standbyLatency: Benchmark = {
   },
 }
 
+async function measureLatency(
+  pair: Pair,
+  seconds: number,
+): Promise<{ latencies: number[]; behindMs: number }> {
+  write(pair.source, 'CREATE TABLE probe (id INTEGER PRIMARY KEY)')
+  await pair.start()
+  const given = ['--seconds', String(seconds), '--report-ms', '1000']
+  const writer = spawn(process.execPath, [writerScript, pair.source, ...given], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  })
+  await sleep(1000)
+  const probe = new DatabaseSync(pair.source)
+  probe.exec('PRAGMA busy_timeout = 10000; PRAGMA synchronous = NORMAL')
+  const insert = probe.prepare('INSERT INTO probe DEFAULT VALUES')
+  const latencies: number[] = []
+  const endMs = performance.now() + (seconds - 1.5) * 1000
+  while (performance.now() < endMs) {
+    insert.run()
+    const startMs = performance.now()
+    await pair.allDurable()
+    latencies.push(performance.now() - startMs)
+    await sleep(3)
+  }
+  await ended(writer)
+  const startMs = performance.now()
+  await pair.allDurable()
+  const behindMs = performance.now() - startMs
+  probe.close()
+  return { latencies, behindMs }
+}
+
 /** The same database, once to a new standby and once by rsync over ssh, in turn. */
 export const standbyFirst: Benchmark = {
   name: 'standby-first',
@@ -82,18 +83,22 @@ export const standbyFirst: Benchmark = {
     makeDatabase(original, scale.bytes)
     const ssh = await Sshd.start(join(directory, 'ssh'))
     const ratios: number[] = []
-    for (let i = 0; i < Math.min(Math.max(scale.runs, 1), 3); i++) {
-      const rsynced = join(directory, `rsync-${i}.db`)
-      const theirs = await run('rsync', ['-a', '-e', ssh.command, original, `127.0.0.1:${rsynced}`])
-      const pair = await Pair.make(setting, `first-${i}`, original)
-      pair.alpha = await pair.serve('alpha')
-      const startMs = performance.now()
-      pair.beta = await pair.serve('beta')
-      await pair.complete()
-      ratios.push((performance.now() - startMs) / 1000 / theirs.seconds)
-      await pair.end()
+    try {
+      for (let i = 0; i < Math.min(Math.max(scale.runs, 1), 3); i++) {
+        const rsynced = join(directory, `rsync-${i}.db`)
+        const theirs = await run('rsync', ['-a', '-e', ssh.command, original, `127.0.0.1:${rsynced}`])
+        const oursMs = await Pair.with(setting, `first-${i}`, original, async pair => {
+          await pair.serve('alpha')
+          const startMs = performance.now()
+          await pair.serve('beta')
+          await pair.complete()
+          return performance.now() - startMs
+        })
+        ratios.push(oursMs / 1000 / theirs.seconds)
+      }
+    } finally {
+      await ssh.end()
     }
-    await ssh.end()
     const ratio = median(ratios)
     return [
       {
@@ -116,19 +121,18 @@ export const failover: Benchmark = {
     const { scale, directory } = setting
     const original = join(directory, 'original.db')
     makeDatabase(original, scale.bytes)
-    const pair = await Pair.make(setting, 'failover', original)
-    await pair.start()
-    const startMs = performance.now()
-    await end(pair.alpha as ChildProcess, 'SIGKILL')
-    pair.alpha = undefined
-    const report = await callServer<PromotionReport>(
-      pair.state('beta'),
-      { request: 'promote', planned: false, dryRun: false, force: false },
-      AbortSignal.timeout(patienceMs),
-    )
-    write(pair.copy, 'CREATE TABLE after_promotion (id INTEGER PRIMARY KEY)')
-    const ms = performance.now() - startMs
-    await pair.end()
+    const { ms, report } = await Pair.with(setting, 'failover', original, async pair => {
+      await pair.start()
+      const startMs = performance.now()
+      await pair.kill('alpha')
+      const report = await callServer<PromotionReport>(
+        pair.state('beta'),
+        { request: 'promote', planned: false, dryRun: false, force: false },
+        AbortSignal.timeout(patienceMs),
+      )
+      write(pair.copy, 'CREATE TABLE after_promotion (id INTEGER PRIMARY KEY)')
+      return { ms: performance.now() - startMs, report }
+    })
     return [
       {
         what: `failover: SIGKILL of the primary to the replica open, ${(scale.bytes / 2 ** 30).toFixed(2)} GiB SQLite`,
@@ -156,8 +160,7 @@ class Pair {
   readonly #hotspare: string
   readonly source: string
   readonly copy: string
-  alpha: ChildProcess | undefined
-  beta: ChildProcess | undefined
+  readonly #servers = new Map<string, ChildProcess>()
 
   private constructor(directory: string, hotspare: string) {
     this.directory = directory
@@ -166,15 +169,31 @@ class Pair {
     this.copy = join(directory, 'beta', 'app.db')
   }
 
-  static async make({ directory, hotspare }: Setting, name: string, original?: string): Promise<Pair> {
+  /** The servers are ended with the work, whatever becomes of it. */
+  static async with<T>(
+    { directory, hotspare }: Setting,
+    name: string,
+    original: string | undefined,
+    work: (pair: Pair) => Promise<T>,
+  ): Promise<T> {
     const pair = new Pair(join(directory, name), hotspare)
+    try {
+      await pair.#make(original)
+      return await work(pair)
+    } finally {
+      for (const child of pair.#servers.values()) await end(child)
+      rmSync(pair.directory, { recursive: true })
+    }
+  }
+
+  async #make(original: string | undefined): Promise<void> {
     const port = await freePort()
-    for (const server of ['alpha', 'beta']) mkdirSync(join(pair.directory, server), { recursive: true })
-    if (original !== undefined) copyFileSync(original, pair.source)
-    write(pair.source, 'CREATE TABLE IF NOT EXISTS made (id INTEGER PRIMARY KEY)')
+    for (const server of ['alpha', 'beta']) mkdirSync(join(this.directory, server), { recursive: true })
+    if (original !== undefined) copyFileSync(original, this.source)
+    write(this.source, 'CREATE TABLE IF NOT EXISTS made (id INTEGER PRIMARY KEY)')
     const config = (server: string, lines: string) =>
       writeFileSync(
-        join(pair.directory, server, 'hotspare.yaml'),
+        join(this.directory, server, 'hotspare.yaml'),
         `name: ${server}\nstate: state\nstores:\n  - path: app.db\n    driver: sqlite\n${lines}`,
       )
     config('alpha', `role: primary\nlisten: 127.0.0.1:${port}\npeers:\n  - name: beta\n`)
@@ -182,9 +201,8 @@ class Pair {
       'beta',
       `role: standby\nupstream: alpha\npeers:\n  - name: alpha\n    address: tcp://127.0.0.1:${port}\n`,
     )
-    const token = pair.#command('alpha', ['pair', 'beta', '--json'])
-    pair.#command('beta', ['pair', '--take'], (JSON.parse(token) as { token: string }).token)
-    return pair
+    const token = this.#command('alpha', ['pair', 'beta', '--json'])
+    this.#command('beta', ['pair', '--take'], (JSON.parse(token) as { token: string }).token)
   }
 
   state(server: string): string {
@@ -192,25 +210,26 @@ class Pair {
   }
 
   async start(): Promise<void> {
-    this.alpha = await this.serve('alpha')
-    this.beta = await this.serve('beta')
+    await this.serve('alpha')
+    await this.serve('beta')
     await this.complete()
   }
 
-  async serve(server: string): Promise<ChildProcess> {
+  async serve(server: string): Promise<void> {
     const child = spawn(process.execPath, [this.#hotspare, 'serve', '--json'], {
       cwd: join(this.directory, server),
       stdio: ['ignore', 'pipe', 'inherit'],
     })
+    this.#servers.set(server, child)
     let said = ''
     child.stdout.on('data', data => {
       said += data
     })
-    while (!said.includes('"started"')) {
+    while (!said.includes('"event":"started"')) {
       if (child.exitCode !== null) throw new Error(`the server ${server} ended with status ${child.exitCode}`)
       await sleep(2)
     }
-    return child
+    child.stdout.removeAllListeners('data').resume()
   }
 
   /** Resolves when the standby's copy is complete, and has what the primary has. */
@@ -233,8 +252,8 @@ class Pair {
     return callServer(this.state(server), { request: 'status' }, AbortSignal.timeout(patienceMs))
   }
 
-  async end(): Promise<void> {
-    for (const child of [this.alpha, this.beta]) if (child !== undefined) await end(child)
+  async kill(server: string): Promise<void> {
+    await end(this.#servers.get(server) as ChildProcess, 'SIGKILL')
   }
 
   #command(server: string, given: readonly string[], input = ''): string {
