@@ -4,12 +4,11 @@ import fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { DirectoryReader, dirType } from './directory-reader.ts'
 import { fileKind, StatBuffer } from './stat-buffer.ts'
 import {
   closeFd,
   cName,
-  DirectoryReader,
-  dirType,
   EEXIST,
   ELOOP,
   ENOENT,
@@ -20,7 +19,6 @@ import {
   openFlag,
   openRoot,
   readAt,
-  readXattrs,
   statAt,
   statFd,
   syncFileSystem,
@@ -33,16 +31,14 @@ import {
   tryOpenBeneath,
   tryReadLinkAt,
   tryRemoveDirectoryAt,
-  tryRemoveXattr,
   tryRenameAt,
   trySetTimeAt,
-  trySetXattr,
   tryStatAt,
   trySymlinkAt,
   tryUnlinkAt,
   writeAt,
-  xattrPlace,
 } from './tree-calls.ts'
+import { readXattrs, tryRemoveXattr, trySetXattr, xattrPlace } from './xattr-calls.ts'
 
 function scratch(t: TestContext): { path: string; fd: number } {
   const path = fs.mkdtempSync(join(tmpdir(), 'hotspare-tree-calls-'))

@@ -62,7 +62,6 @@ const calls = lazy(() => {
   return {
     openat: func('int openat(int, void*, int, unsigned int)'),
     close: func('int close(int)'),
-    getdents64: functionOrSystemCall('getdents64', 'int64_t', 'int, void*, size_t', { x64: 217, arm64: 61 }),
     statx: functionOrSystemCall('statx', 'int', 'int, void*, int, unsigned int, void*', {
       x64: 332,
       arm64: 291,
@@ -93,14 +92,6 @@ const calls = lazy(() => {
     fsync: func('int fsync(int)'),
     fdatasync: func('int fdatasync(int)'),
     syncfs: func('int syncfs(int)'),
-    flistxattr: func('int64_t flistxattr(int, void*, size_t)'),
-    fgetxattr: func('int64_t fgetxattr(int, void*, void*, size_t)'),
-    fsetxattr: func('int fsetxattr(int, void*, void*, size_t, int)'),
-    fremovexattr: func('int fremovexattr(int, void*)'),
-    llistxattr: func('int64_t llistxattr(void*, void*, size_t)'),
-    lgetxattr: func('int64_t lgetxattr(void*, void*, void*, size_t)'),
-    lsetxattr: func('int lsetxattr(void*, void*, void*, size_t, int)'),
-    lremovexattr: func('int lremovexattr(void*, void*)'),
   }
 })
 
@@ -224,73 +215,6 @@ export function tryReadLinkAt(directory: number, name: CName): string | number {
   linkBuffer ??= Buffer.allocUnsafeSlow(linkBytesMax + 1)
   const length = Number(calls().readlinkat(directory, name, linkBuffer, linkBuffer.length))
   return length < 0 ? -lastErrno() : linkBuffer.toString('latin1', 0, length)
-}
-
-/** What getdents64 says of a kind; 0: ask `statAt`. */
-export const dirType = { unknown: 0, directory: 4, file: 8, symlink: 10 } as const
-
-/**
- * The names in a directory, but '.' and '..', in the file system's order. One reader serves any number of directories,
- * one after another; what it gives of a name is void after the next step.
- */
-export class DirectoryReader {
-  readonly #buffer: Buffer
-  #fd = -1
-  #length = 0
-  #next = 0
-  /** Of the current name: its bytes begin here in `buffer` ... */
-  nameStart = 0
-  /** ... so many, and a zero follows them. */
-  nameLength = 0
-  type = 0
-
-  constructor(bufferBytes = 64 * 1024) {
-    this.#buffer = Buffer.allocUnsafeSlow(bufferBytes)
-  }
-
-  get buffer(): Buffer {
-    return this.#buffer
-  }
-
-  /** The current name as the calls want it: always this buffer, so void after the next step. */
-  readonly name = nameBuffer()
-
-  /** The descriptor has to be fresh: reading goes on where it stands. It stays the caller's to close. */
-  start(fd: number): void {
-    this.#fd = fd
-    this.#length = 0
-    this.#next = 0
-  }
-
-  /** False at the end. */
-  step(): boolean {
-    const buffer = this.#buffer
-    for (;;) {
-      if (this.#next >= this.#length) {
-        const length = Number(calls().getdents64(this.#fd, buffer, buffer.length))
-        if (length < 0) fail('getdents64')
-        if (length === 0) return false
-        this.#length = length
-        this.#next = 0
-      }
-      // struct linux_dirent64: u64 ino, s64 off, u16 reclen, u8 type, char name[]
-      const at = this.#next
-      const end = at + (buffer[at + 16] as number) + (buffer[at + 17] as number) * 256
-      this.#next = end
-      this.type = buffer[at + 18] as number
-      const start = at + 19
-      const name = this.name
-      let length = 0
-      for (let byte = buffer[start] as number; byte !== 0; byte = buffer[start + length] as number)
-        name[length++] = byte
-      name[length] = 0
-      const isDot = buffer[start] === 0x2e && (length === 1 || (length === 2 && buffer[start + 1] === 0x2e))
-      if (isDot) continue
-      this.nameStart = start
-      this.nameLength = length
-      return true
-    }
-  }
 }
 
 /** The names of an open directory are given again from the first. */
@@ -458,88 +382,4 @@ export function syncContent(fd: number): void {
 /** All of the file system that the descriptor is on. */
 export function syncFileSystem(fd: number): void {
   if (calls().syncfs(fd) !== 0) fail('syncfs')
-}
-
-// ---- extended attributes
-
-/** Names of at most 64 KiB and a value of at most 64 KiB is what the kernel allows. */
-const xattrBytesMax = 64 * 1024
-let xattrBuffer: Buffer | undefined
-
-/** A thing whose extended attributes are meant: open, or (a symbolic link, which can't be) by its name. */
-export type XattrPlace = number | Buffer
-
-/** The place of a name in an open directory, for what can't be opened. */
-export function xattrPlace(directory: number, name: CName): Buffer {
-  const head = Buffer.from(`/proc/self/fd/${directory}/`, 'latin1')
-  return Buffer.concat([head, name])
-}
-
-const isRoot = lazy(() => process.geteuid?.() === 0)
-
-/** Others than ACLs in `system.` are the file system's own business; those of the machine may only be set by root. */
-function isCopied(name: string): boolean {
-  if (name.startsWith('user.') || name.startsWith('system.posix_acl_')) return true
-  return isRoot() && !name.startsWith('system.')
-}
-
-/**
- * The extended attributes that a copy made by this user can have, names in latin1; undefined when there are none, or none
- * can be: ACLs, `user.`, and for root all but `system.`.
- */
-export function readXattrs(place: XattrPlace): Record<string, Buffer> | undefined {
-  xattrBuffer ??= Buffer.allocUnsafeSlow(xattrBytesMax)
-  const listed =
-    typeof place === 'number'
-      ? calls().flistxattr(place, xattrBuffer, xattrBytesMax)
-      : calls().llistxattr(place, xattrBuffer, xattrBytesMax)
-  const length = Number(listed)
-  if (length === 0) return undefined
-  if (length < 0) {
-    if (lastErrno() === EOPNOTSUPP) return undefined
-    fail('listxattr')
-  }
-  const names = xattrBuffer.toString('latin1', 0, length).split('\0').slice(0, -1).sort()
-  const values: Record<string, Buffer> = {}
-  let some = false
-  for (const name of names) {
-    if (!isCopied(name)) continue
-    const value = readXattr(place, name)
-    if (value === undefined) continue
-    values[name] = value
-    some = true
-  }
-  return some ? values : undefined
-}
-
-/** Undefined when there is none of this name. */
-export function readXattr(place: XattrPlace, name: string): Buffer | undefined {
-  xattrBuffer ??= Buffer.allocUnsafeSlow(xattrBytesMax)
-  const got =
-    typeof place === 'number'
-      ? calls().fgetxattr(place, cName(name), xattrBuffer, xattrBytesMax)
-      : calls().lgetxattr(place, cName(name), xattrBuffer, xattrBytesMax)
-  const length = Number(got)
-  if (length >= 0) return Buffer.from(xattrBuffer.subarray(0, length))
-  return lastErrno() === ENODATA || lastErrno() === EOPNOTSUPP ? undefined : fail('getxattr', name)
-}
-
-/** 0, or the negative number of the error. */
-export function trySetXattr(place: XattrPlace, name: string, value: Uint8Array): number {
-  // a pointer to no bytes may be null, which some file systems take amiss
-  const given = value.length === 0 ? emptyName : value
-  const set =
-    typeof place === 'number'
-      ? calls().fsetxattr(place, cName(name), given, value.length, 0)
-      : calls().lsetxattr(place, cName(name), given, value.length, 0)
-  return set === 0 ? 0 : -lastErrno()
-}
-
-/** 0 also when there was none. */
-export function tryRemoveXattr(place: XattrPlace, name: string): number {
-  const removed =
-    typeof place === 'number'
-      ? calls().fremovexattr(place, cName(name))
-      : calls().lremovexattr(place, cName(name))
-  return removed === 0 || lastErrno() === ENODATA ? 0 : -lastErrno()
 }

@@ -5,7 +5,8 @@
  * Who is not root cannot give files away, and may set only some extended attributes; not every file system has all of
  * them. That is told once and is no error, since the content matters more; the record keeps what was asked for.
  */
-import { cName, EINVAL, EOPNOTSUPP, EPERM, ERANGE, type XattrPlace, xattrPlace } from '../../os/tree-calls.ts'
+import { cName, EINVAL, EOPNOTSUPP, EPERM, ERANGE } from '../../os/tree-calls.ts'
+import { type XattrPlace, xattrPlace } from '../../os/xattr-calls.ts'
 import { displayPath } from '../../stream/entry.ts'
 import type { Notice } from '../driver.ts'
 import type { CopyFiles } from './copy-files.ts'

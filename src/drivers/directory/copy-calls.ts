@@ -3,9 +3,10 @@
  * one before a crash.
  */
 import * as treeCalls from '../../os/tree-calls.ts'
+import * as xattrCalls from '../../os/xattr-calls.ts'
 
 export type CopyCalls = Pick<
-  typeof treeCalls,
+  typeof treeCalls & typeof xattrCalls,
   | 'openAt'
   | 'openRoot'
   | 'tryOpenAt'
@@ -39,4 +40,4 @@ export type CopyCalls = Pick<
   | 'syncFileSystem'
 >
 
-export const systemCalls: CopyCalls = treeCalls
+export const systemCalls: CopyCalls = { ...treeCalls, ...xattrCalls }

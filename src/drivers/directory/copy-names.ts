@@ -1,4 +1,5 @@
-import { cName, DirectoryReader, openFlag } from '../../os/tree-calls.ts'
+import { DirectoryReader } from '../../os/directory-reader.ts'
+import { cName, openFlag } from '../../os/tree-calls.ts'
 import type { CopyCalls } from './copy-calls.ts'
 
 /** The names in a directory whose descriptor may have been read before. */

@@ -1,7 +1,8 @@
 /** Makes a record of what is really there, by reading all of it: of a copy that is taken over as it is. */
 import { blake3 } from '@napi-rs/blake-hash'
 import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
-import { cName, openFlag, type XattrPlace, xattrPlace } from '../../os/tree-calls.ts'
+import { cName, openFlag } from '../../os/tree-calls.ts'
+import { type XattrPlace, xattrPlace } from '../../os/xattr-calls.ts'
 import { digestOfZeros } from './copy-content.ts'
 import type { CopyFiles } from './copy-files.ts'
 import {

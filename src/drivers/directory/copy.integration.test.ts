@@ -116,6 +116,8 @@ test(`clones, checks and snapshots made while passes are applied are each one wh
       assert.equal(entries, snapshot.totalEntries)
     }
   })()
+  // whatever failed is said below, and ends the other side too
+  readers.catch(() => undefined)
   try {
     for (const { entries } of passes) {
       for (const entry of entries) await replica.write(entry)
@@ -124,8 +126,11 @@ test(`clones, checks and snapshots made while passes are applied are each one wh
     }
   } finally {
     stopped = true
-    await readers
-    await replica.close()
+    try {
+      await readers
+    } finally {
+      await replica.close()
+    }
   }
   assert.ok(shown.size > 2, `clones saw ${shown.size} passes`)
   assertShows(place.target, passes.at(-1)?.shows)

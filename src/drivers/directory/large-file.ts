@@ -15,11 +15,11 @@ import {
   nextHole,
   openFlag,
   readAt,
-  readXattrs,
   statFd,
   systemError,
   tryOpenBeneath,
 } from '../../os/tree-calls.ts'
+import { readXattrs } from '../../os/xattr-calls.ts'
 import { type Change, displayPath, type EntryPath, type StoreName } from '../../stream/entry.ts'
 import type { Arena, ArenaPool } from './arena-pool.ts'
 import { attributesChange, sameMetadata, type Xattrs } from './entry-attributes.ts'

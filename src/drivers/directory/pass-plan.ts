@@ -56,7 +56,7 @@ export interface PassPlan {
   readonly special: readonly string[]
 }
 
-const todo = entryFlag.pending | entryFlag.racy
+const unsettled = entryFlag.pending | entryFlag.racy
 
 /** `blocks` gains the parents of directories that differ, and loses what is in no directory. */
 export function planPass(index: TreeIndex, blocks: Map<string, TreeBlock>): PassPlan {
@@ -94,7 +94,7 @@ export function planPass(index: TreeIndex, blocks: Map<string, TreeBlock>): Pass
         }
       }
       const flags = block.flags(i)
-      if ((flags & todo) === 0) continue
+      if ((flags & unsettled) === 0) continue
       const kind = (block.words[block.wordOf(i)] as number) & 0o170000
       const oldKind =
         same < 0 || old === undefined ? undefined : (old.words[old.wordOf(same)] as number) & 0o170000
@@ -244,7 +244,7 @@ function isKept(
   const plan = planned(plans, name)
   if (plan === undefined) {
     const found = index.find(name.path)
-    return found !== undefined && (found.block.flags(found.i) & todo & ~entryFlag.racy) === 0
+    return found !== undefined && (found.block.flags(found.i) & unsettled & ~entryFlag.racy) === 0
   }
   const old = plan.plan.oldEntries[plan.n] as number
   if (old < 0 || plan.plan.old === undefined) return false

@@ -5,12 +5,13 @@
  *
  * A directory is listed again when it changed while it was listed, since names that are moved meanwhile may be missed.
  */
+
+import { DirectoryReader } from '../../os/directory-reader.ts'
 import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
 import { inotifyAdd } from '../../os/syscalls.ts'
 import {
   closeFd,
   cName,
-  DirectoryReader,
   ELOOP,
   ENOENT,
   ENOTDIR,

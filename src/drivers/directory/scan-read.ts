@@ -18,15 +18,14 @@ import {
   nextHole,
   openFlag,
   readAt,
-  readXattrs,
   statFd,
   systemError,
   tryOpenAt,
   tryOpenBeneath,
   tryReadLinkAt,
   tryStatAt,
-  xattrPlace,
 } from '../../os/tree-calls.ts'
+import { readXattrs, xattrPlace } from '../../os/xattr-calls.ts'
 import { blockBytes, blockDigestBytes, entryFlag, isSmall, smallDigestBytes } from './entry-flags.ts'
 import { PathError } from './path-error.ts'
 import {
