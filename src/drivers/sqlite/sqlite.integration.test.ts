@@ -34,9 +34,10 @@ driverConformance({
   judge: async store => judge(store),
 })
 
-/** The number in a log's header that is one more at each restart; 0 when there is no log. */
-function salt(path: string): number {
-  return existsSync(`${path}-wal`) ? readFileSync(`${path}-wal`).readUInt32BE(16) : 0
+/** The number in a log's header that is one more at each restart; undefined when there is no log, or an empty one. */
+function salt(path: string): number | undefined {
+  const log = existsSync(`${path}-wal`) ? readFileSync(`${path}-wal`) : Buffer.alloc(0)
+  return log.length < 32 ? undefined : log.readUInt32BE(16)
 }
 
 /** Writers, each in a process of its own, and a follower, for some seconds; gives the largest size of the log. */
@@ -65,15 +66,15 @@ async function follow(
   }
   const writers: ChildProcess[] = []
   for (let id = 1; id <= options.writers; id++) writers.push(start(id, options.seconds))
-  await sleep(500)
-  const firstSalt = salt(path)
+  let firstSalt = salt(path)
+  for (; firstSalt === undefined; firstSalt = salt(path)) await sleep(20)
   let logBytesMax = 0
   const look = setInterval(() => {
     logBytesMax = Math.max(logBytesMax, statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0)
   }, 20)
   for (const writer of writers) if (writer.exitCode === null) await once(writer, 'exit')
   clearInterval(look)
-  const restarts = salt(path) - firstSalt
+  const restarts = (salt(path) ?? firstSalt) - firstSalt
   for (const writer of writers) assert.equal(writer.exitCode, 0, 'a writer met an error')
   const source = judge(path)
   const deadlineMs = performance.now() + 20_000
