@@ -20,6 +20,10 @@ class TestClock implements Clock {
   nowMs(): number {
     return this.#nowMs
   }
+
+  turn(): Promise<void> {
+    return Promise.resolve()
+  }
   get sleeping(): number {
     return this.#sleepers.length
   }

@@ -51,7 +51,7 @@ class World {
     const store = 's' as StoreName
     return {
       name: 'b',
-      clock: { nowMs: () => world.nowMs, sleep: async () => {} },
+      clock: { nowMs: () => world.nowMs, sleep: async () => {}, turn: async () => {} },
       reign: () => world.reign,
       record: () => world.record,
       save: record =>

@@ -47,7 +47,7 @@ class World {
     const world = this
     const own = world.view(() => world.log)
     return {
-      clock: { nowMs: () => 0, sleep: async () => {} },
+      clock: { nowMs: () => 0, sleep: async () => {}, turn: async () => {} },
       reign: () => world.reign,
       record: () => world.record,
       save: record =>

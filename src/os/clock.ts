@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises'
+import { setTimeout as delay, setImmediate as immediate } from 'node:timers/promises'
 
 /** Time, passed in, so that a simulator can own it. */
 export interface Clock {
@@ -6,6 +6,8 @@ export interface Clock {
   nowMs(): number
   /** Resolves after `ms`, or at once when the signal aborts: it never rejects. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>
+  /** Resolves when all that waits for its turn in this process, as sockets do, has had it. */
+  turn(): Promise<void>
 }
 
 export const systemClock: Clock = {
@@ -17,4 +19,5 @@ export const systemClock: Clock = {
       // only an abort ends a sleep early, and whoever aborted looks at the signal itself
     }
   },
+  turn: () => immediate(),
 }

@@ -6,7 +6,7 @@ import { Messages, readMessages } from './messages.ts'
 
 async function opened(storage: FaultyStorage): Promise<Messages> {
   await storage.makeDirectory('/state')
-  const clock = { nowMs: () => 5, sleep: async () => {} }
+  const clock = { nowMs: () => 5, sleep: async () => {}, turn: async () => {} }
   return Messages.open({ storage, clock, directory: '/state', onMessage() {} })
 }
 

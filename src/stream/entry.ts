@@ -124,6 +124,11 @@ export interface Commit {
   /** When the source saw it committed: milliseconds since 1970. */
   readonly timeMs: number
   readonly state?: StateDigest
+  /**
+   * All that had been committed at this time, by the source's clock, is given with this commit: of a source that says so
+   * while it goes on reading. Means nothing anywhere else, and is not stored.
+   */
+  readonly upToMs?: number
 }
 
 export type Entry = Change | Commit

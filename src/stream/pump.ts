@@ -9,6 +9,9 @@ import { type Commit, changeBytes, type StoreName } from './entry.ts'
 import type { Sink } from './sink.ts'
 import type { Source } from './source.ts'
 
+/** A source that never has to wait must not keep the process's other work, as its links, from going on. */
+const turnEveryMs = 2
+
 export interface PumpProgress {
   /** Bytes and transactions taken from the source since the pump started. */
   readonly bytes: number
@@ -28,6 +31,8 @@ export interface PumpOptions {
   readonly syncDelayMsMax?: number
   /** While it gives true, writers wait for the read: what was read is not synced before its end. */
   holding?(): boolean
+  /** True when somebody waits for this commit: it is synced at once. */
+  wanted?(commit: Commit): boolean
   /** Called when `commit` is durable at the sink. */
   onDurable?(commit: Commit, progress: PumpProgress): void
   /** Called as bytes move, for a display; often. */
@@ -46,6 +51,7 @@ export async function pump(options: PumpOptions): Promise<PumpProgress> {
   let unsynced: Commit | undefined
   let unsyncedBytes = 0
   let unsyncedSinceMs = 0
+  let turnMs = clock.nowMs()
 
   async function syncAndAcknowledge(): Promise<void> {
     if (unsynced === undefined) return
@@ -73,8 +79,16 @@ export async function pump(options: PumpOptions): Promise<PumpProgress> {
         unsyncedBytes += moved
         options.onProgress?.({ bytes, transactions })
       }
-      const due = unsyncedBytes >= syncBytesMax || clock.nowMs() - unsyncedSinceMs >= syncDelayMsMax
-      if (unsynced === entry && due && !options.holding?.()) await syncAndAcknowledge()
+      if (options.holding?.()) continue
+      const nowMs = clock.nowMs()
+      const due =
+        unsyncedBytes >= syncBytesMax ||
+        nowMs - unsyncedSinceMs >= syncDelayMsMax ||
+        (entry.type === 'commit' && options.wanted?.(entry) === true)
+      if (unsynced === entry && due) await syncAndAcknowledge()
+      if (nowMs - turnMs < turnEveryMs) continue
+      await clock.turn()
+      turnMs = clock.nowMs()
     }
     await syncAndAcknowledge()
     if (signal.aborted) break

@@ -80,6 +80,10 @@ export class MachineClock implements Clock {
     return this.#time.nowMs + this.#skewMs
   }
 
+  turn(): Promise<void> {
+    return Promise.resolve()
+  }
+
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise(resolve => {
       if (signal?.aborted) return resolve()

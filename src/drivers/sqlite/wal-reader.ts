@@ -207,10 +207,14 @@ export class WalReader {
     const tail = this.#tail
     this.#complete = tail === undefined
     if (tail === undefined) return undefined
-    const lastFrame = this.#lastFrame(tail)
+    const lookMs = this.#options.clock.nowMs()
+    const index = this.#live.committed()
+    const isCurrent = index !== undefined && isOf(index, tail)
+    const lastFrame = isCurrent ? index.lastFrame : index && tail.lastCommitFrame()
     for (const window of tail.windows(lastFrame ?? 0)) {
       if (seen === undefined) {
-        yield* this.#transaction(window)
+        const isLast = isCurrent && tail.place.frame >= index.lastFrame
+        yield* this.#transaction(window, isLast ? lookMs : undefined)
         this.#keepPace()
         continue
       }
@@ -230,8 +234,7 @@ export class WalReader {
   #lastFrame(tail: WalTail): number | undefined {
     const index = this.#live.committed()
     if (index === undefined) return undefined
-    const { salt1, salt2 } = tail.header
-    return index.salt1 === salt1 && index.salt2 === salt2 ? index.lastFrame : tail.lastCommitFrame()
+    return isOf(index, tail) ? index.lastFrame : tail.lastCommitFrame()
   }
 
   /** Goes over to the log that has taken the place of the one that was read to its end; false when none has. */
@@ -327,7 +330,7 @@ export class WalReader {
     if (this.#live.takeCheckpoint()?.done) this.#checkpointedBytes = this.#checkpointingBytes
   }
 
-  *#transaction(window: WalWindow): Generator<Entry> {
+  *#transaction(window: WalWindow, upToMs: number | undefined): Generator<Entry> {
     const { changes } = this
     this.#last = undefined
     yield* changes.ofPages(window.pages)
@@ -336,7 +339,7 @@ export class WalReader {
       this.#pages = window.commit.pages
       yield changes.size(this.#pages)
     }
-    yield this.commit(this.#placeNow(), true)
+    yield { ...this.commit(this.#placeNow(), true), ...(upToMs === undefined ? {} : { upToMs }) }
   }
 
   /** Ends what was given since the last one. */
@@ -367,4 +370,9 @@ export class WalReader {
       state,
     }
   }
+}
+
+/** The index is that of the log that the tail reads. */
+function isOf({ salt1, salt2 }: { salt1: number; salt2: number }, { header }: WalTail): boolean {
+  return header.salt1 === salt1 && header.salt2 === salt2
 }

@@ -21,6 +21,10 @@ export class ManualClock implements Clock {
     return this.#nowMs
   }
 
+  turn(): Promise<void> {
+    return Promise.resolve()
+  }
+
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return Promise.resolve()
     return new Promise(resolve => {

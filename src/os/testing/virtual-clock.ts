@@ -11,6 +11,10 @@ export class VirtualClock implements Clock {
     return this.#nowMs
   }
 
+  turn(): Promise<void> {
+    return Promise.resolve()
+  }
+
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return Promise.resolve()
     return new Promise(resolve => {

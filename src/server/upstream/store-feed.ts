@@ -40,6 +40,7 @@ class Unproved extends Error {
 }
 
 interface Drain {
+  readonly sinceMs: number
   resolve(): void
   reject(error: unknown): void
 }
@@ -63,6 +64,8 @@ export class StoreFeed {
   #based = false
   #unproved = false
   #drains: Drain[] = []
+  /** Nothing is read until something wakes it. */
+  #idle = false
   #doing: Doing = 'waiting'
   #fault: { readonly code: string; readonly message: string } | undefined
   #consistent: StoreStatus['consistent']
@@ -145,6 +148,7 @@ export class StoreFeed {
     return new Promise((resolve, reject) => {
       const done = () => signal.removeEventListener('abort', aborted)
       const drain: Drain = {
+        sinceMs: this.#options.machine.clock.nowMs(),
         resolve: () => {
           done()
           resolve()
@@ -161,8 +165,7 @@ export class StoreFeed {
       if (signal.aborted) return aborted()
       signal.addEventListener('abort', aborted, { once: true })
       this.#drains.push(drain)
-      // what is being read now may have begun before
-      this.#interrupt.abort()
+      if (this.#idle) this.#interrupt.abort()
       this.#wake.tell()
     })
   }
@@ -296,10 +299,12 @@ export class StoreFeed {
     this.#fault = { code, message }
     if (delayMs === undefined) for (const drain of this.#drains.splice(0)) drain.reject(error)
     this.#options.changed()
+    this.#idle = true
     await machine.clock.sleep(
       delayMs ?? lastingDelayMs,
       AbortSignal.any([this.#closing.signal, this.#interrupt.signal]),
     )
+    this.#idle = false
   }
 
   #recovered(): void {
@@ -356,17 +361,30 @@ export class StoreFeed {
   }
 
   async #follow(source: Source): Promise<void> {
-    const drains = this.#drains.splice(0)
+    // what is read from here on has all that was committed before them
+    let begun = [...this.#drains]
+    const answer = (isIn: (drain: Drain) => boolean) => {
+      const answered = this.#drains.filter(isIn)
+      this.#drains = this.#drains.filter(drain => !isIn(drain))
+      for (const drain of answered) drain.resolve()
+    }
     try {
       await this.#pumpInto(source, {
         signal: AbortSignal.any([this.#closing.signal, this.#interrupt.signal]),
+        wanted: ({ upToMs }) => upToMs !== undefined && this.#drains.some(({ sinceMs }) => sinceMs < upToMs),
+        onDurable: ({ upToMs }) => {
+          if (upToMs !== undefined) answer(({ sinceMs }) => sinceMs < upToMs)
+        },
         onCaughtUp: () => {
-          for (const drain of drains.splice(0)) drain.resolve()
+          answer(drain => begun.includes(drain))
+          begun = []
+          this.#idle = true
+          // those that have come while it was read
+          if (this.#drains.length > 0) this.#interrupt.abort()
         },
       })
     } finally {
-      // what was not read to its end is read again
-      this.#drains.unshift(...drains)
+      this.#idle = false
     }
   }
 
@@ -376,7 +394,13 @@ export class StoreFeed {
 
   async #pumpInto(
     source: Source,
-    how: { readonly signal: AbortSignal; readonly once?: boolean; onCaughtUp?(): void },
+    how: {
+      readonly signal: AbortSignal
+      readonly once?: boolean
+      wanted?(commit: Commit): boolean
+      onDurable?(commit: Commit): void
+      onCaughtUp?(): void
+    },
   ): Promise<void> {
     const { log, machine } = this.#options
     const sink = log.sink(this.store)
@@ -391,8 +415,13 @@ export class StoreFeed {
         clock: machine.clock,
         signal: how.signal,
         ...(how.once ? { once: true } : {}),
-        onDurable: commit => this.#noteConsistent(commit),
+        wanted: commit => how.wanted?.(commit) === true,
+        onDurable: commit => {
+          this.#noteConsistent(commit)
+          how.onDurable?.(commit)
+        },
         onProgress: () => {
+          this.#idle = false
           this.#behindSinceMs ??= machine.clock.nowMs()
         },
         onCaughtUp: () => {
