@@ -3,9 +3,19 @@ import test from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { FaultyStorage } from '../os/testing/faulty-storage.ts'
 import { MemoryDisk } from '../os/testing/memory-disk.ts'
+import type { StoreName } from '../stream/entry.ts'
 import type { LogLimits } from './log.ts'
 import { removableCount } from './retention.ts'
-import { append, openTestLog, pieces, roomy, storeA, storeB, transactions } from './testing/log-harness.ts'
+import {
+  append,
+  openTestLog,
+  pieces,
+  roomy,
+  storeA,
+  storeB,
+  transaction,
+  transactions,
+} from './testing/log-harness.ts'
 
 const memory = () => new FaultyStorage(new MemoryDisk())
 const limited: LogLimits = { bytesMax: 4000, whenFull: 'block', keepMs: 0, keepBytes: 0 }
@@ -189,4 +199,38 @@ test('whoever waits for room holds up nobody who subscribes: the one it waits fo
   }
   await all
   assert.equal(log.next, 41)
+})
+
+test('who waits for room, or behind somebody who does, can give up: nothing of it is in the log', async () => {
+  const { log } = await openTestLog(memory(), small)
+  await log.subscribe('slow', 0)
+  for (let i = 1; log.bytes < limited.bytesMax - 400; i++) await append(log, storeA, i)
+  await log.sync()
+  const { next } = log
+  const [first, second] = [new AbortController(), new AbortController()]
+  const write = async (store: StoreName, signal: AbortSignal) => {
+    const sink = log.sink(store, signal)
+    try {
+      for (const entry of transaction(store, 100, 1000)) await sink.write(entry)
+    } finally {
+      await sink.close()
+    }
+  }
+  const waiting = write(storeA, first.signal)
+  await settled()
+  const behind = write(storeB, second.signal)
+  await settled()
+  second.abort(new Error('something else is to be done'))
+  await assert.rejects(behind, /something else/)
+  first.abort(new Error('that too'))
+  await assert.rejects(waiting, /that too/)
+  assert.equal(log.fullSinceMs, undefined)
+  log.acknowledge('slow', log.durable)
+  await write(storeB, new AbortController().signal)
+  await log.sync()
+  assert.equal(log.next, next + 1)
+  assert.deepEqual(
+    (await transactions(log, next)).map(({ store }) => store),
+    [storeB],
+  )
 })

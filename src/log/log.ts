@@ -120,8 +120,9 @@ export interface Log {
   /**
    * A pump's sink for one store; one at a time a store. Transactions of several stores come side by side, and each
    * gets its number, as a whole, with its commit. `position` is that of `mark` or of `rebase`, made durable first.
+   * When the signal aborts, a commit that waits for room rejects with its reason: its transaction is void.
    */
-  sink(store: StoreName): Sink
+  sink(store: StoreName, signal?: AbortSignal): Sink
   mark(store: StoreName): StoreMark | undefined
   /** The store's last transaction before `first`; undefined when it is not known that there was none since. */
   lastBefore(store: StoreName): number | undefined

@@ -236,13 +236,13 @@ class SegmentLog implements Log {
 
   // appending
 
-  sink(store: StoreName): Sink {
+  sink(store: StoreName, signal?: AbortSignal): Sink {
     this.#check()
     assert(!this.#sinks.has(store), `there is a sink for '${store}' already`)
     const sink = new StoreSink(
       {
         position: () => this.#position(store),
-        append: (_, spool, commit) => this.#append(store, spool, commit),
+        append: (_, spool, commit) => this.#append(store, spool, commit, signal),
         sync: () => this.sync(),
         released: () => this.#sinks.delete(store),
       },
@@ -271,7 +271,12 @@ class SegmentLog implements Log {
     return this.#marks
   }
 
-  #append(store: StoreName, spool: TransactionSpool, commit: Commit): Promise<void> | undefined {
+  #append(
+    store: StoreName,
+    spool: TransactionSpool,
+    commit: Commit,
+    signal: AbortSignal | undefined,
+  ): Promise<void> | undefined {
     this.#check()
     const { memory, bytes } = spool
     const isSimple =
@@ -282,9 +287,11 @@ class SegmentLog implements Log {
     }
     return this.#incoming.run(async () => {
       this.#check()
-      await this.#space.room(spool.bytes, this.#waitingForSpace.signal)
+      const waiting = this.#waitingForSpace.signal
+      const either = signal === undefined ? waiting : AbortSignal.any([waiting, signal])
+      await this.#space.room(spool.bytes, either)
       await this.#appending.run(() => this.#appendSlowly(store, spool, commit))
-    })
+    }, signal)
   }
 
   async #appendSlowly(store: StoreName, spool: TransactionSpool, commit: Commit): Promise<void> {

@@ -7,12 +7,30 @@ export class Turns {
     return this.#waiting === 0
   }
 
-  run<T>(work: () => Promise<T>): Promise<T> {
+  /** Rejects with the signal's reason when that aborts before the turn has come; nothing is done then. */
+  run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     this.#waiting++
-    const ended = this.#last.then(work).finally(() => {
-      this.#waiting--
-    })
+    let hasBegun = false
+    const ended = this.#last
+      .then(() => {
+        signal?.throwIfAborted()
+        hasBegun = true
+        return work()
+      })
+      .finally(() => {
+        this.#waiting--
+      })
     this.#last = ended.catch(() => undefined) // whoever asked for it hears of it
-    return ended
+    return signal === undefined ? ended : orGivenUp(ended, signal, () => !hasBegun)
   }
+}
+
+function orGivenUp<T>(ended: Promise<T>, signal: AbortSignal, mayGiveUp: () => boolean): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const aborted = () => {
+      if (mayGiveUp()) reject(signal.reason)
+    }
+    signal.addEventListener('abort', aborted, { once: true })
+    ended.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted))
+  })
 }

@@ -39,6 +39,11 @@ class Unproved extends Error {
   override readonly name = 'Unproved'
 }
 
+/** Something else is to be done, and the log had no room: what was read and is not in it is read again. */
+class CalledAway extends Error {
+  override readonly name = 'CalledAway'
+}
+
 interface Drain {
   readonly sinceMs: number
   resolve(): void
@@ -223,6 +228,11 @@ export class StoreFeed {
           this.#onUnproved()
           continue
         }
+        if (thrown instanceof CalledAway) {
+          // the source may have been read further than the log has it
+          await this.#closeSource()
+          continue
+        }
         await this.#onFault(describeSystemError(thrown, `Reading ${this.#options.store.path}`), attempt)
         attempt++
       }
@@ -403,7 +413,8 @@ export class StoreFeed {
     },
   ): Promise<void> {
     const { log, machine } = this.#options
-    const sink = log.sink(this.store)
+    // a full log must not keep from what makes room in it: a standby may have to be given the store
+    const sink = log.sink(this.store, how.signal)
     let isUnproved = false
     try {
       await pump({
@@ -431,6 +442,7 @@ export class StoreFeed {
         },
       })
     } catch (error) {
+      if (how.signal.aborted && error === how.signal.reason) throw new CalledAway()
       // however the source has put it
       throw isUnproved ? new Unproved() : error
     } finally {
