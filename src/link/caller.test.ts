@@ -81,6 +81,31 @@ test('a caller calls until somebody answers, and again after each break', async 
   assert.equal(caller.life.state, 'stopped')
 })
 
+test('sessions that end as soon as they stand are made ever more seldom; after one that stood, at once again', async () => {
+  const { time, answered, sessions, call, answer, until, finish } = world()
+  const answerer = await answer()
+  const caller = call()
+  const end = async () => {
+    for (const session of sessions) await session.close('refused')
+  }
+  const endMs = time.nowMs + 100_000
+  while (time.nowMs < endMs) {
+    await time.run(() => false, 10)
+    caller.tell('subscribed')
+    await finish(end())
+  }
+  assert.ok(sessions.length >= 7 && sessions.length <= 20, `${sessions.length} sessions in 100 s`)
+  const before = sessions.length
+  await until(() => sessions.length === before + 1)
+  await time.run(() => false, 2_000)
+  const fromMs = time.nowMs
+  await finish(end())
+  await until(() => sessions.length === before + 2)
+  assert.ok(time.nowMs - fromMs < 500, `${time.nowMs - fromMs} ms later`)
+  assert.equal(answered.length, sessions.length)
+  await finish(caller.stop(), answerer.close())
+})
+
 test('a caller that is poked calls at once', async () => {
   const { time, answered, call, answer, until, finish } = world()
   const caller = call()

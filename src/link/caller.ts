@@ -32,6 +32,8 @@ export interface CallerOptions {
 
 /** From the call to the byte stream, TLS included. */
 const connectMsMax = 10_000
+/** A session that ends sooner counts as a failure, whatever was said in it: what ended it may do so again at once. */
+const stoodMsMin = 1_000
 
 export class Caller {
   readonly #options: CallerOptions
@@ -55,7 +57,7 @@ export class Caller {
   }
 
   /** What happens in a session is told by whoever has it. */
-  tell(event: Exclude<LinkEvent, 'call' | 'connected' | 'proved' | 'stop'>): void {
+  tell(event: Exclude<LinkEvent, 'call' | 'connected' | 'proved' | 'stood' | 'stop'>): void {
     this.#step(event)
   }
 
@@ -94,9 +96,11 @@ export class Caller {
         signal,
       })
       this.#step('proved')
+      const fromMs = clock.nowMs()
       await this.#options.onSession(session, own.hello)
       await session.close()
       const error = await session.over
+      if (clock.nowMs() - fromMs >= stoodMsMin) this.#step('stood')
       this.#step('broken', error)
     } catch (thrown) {
       const error = thrown instanceof Error ? thrown : new Error(String(thrown))

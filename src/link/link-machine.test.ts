@@ -10,6 +10,7 @@ const up = {
   call: 'same',
   connected: 'same',
   proved: 'same',
+  stood: 'same',
   synchronise: 'synchronising',
   refused: ['refused', 'wait'],
   broken: ['waiting-to-call', 'wait'],
@@ -18,6 +19,7 @@ const up = {
 
 const resting = {
   proved: 'same',
+  stood: 'same',
   subscribed: 'same',
   synchronise: 'same',
   synchronised: 'same',
@@ -171,10 +173,14 @@ test('a link that is called dials nobody, and waits for a call when its connecti
   assert.equal(stepLink(life('idle', true), 'broken').life.state, 'waiting-for-call')
 })
 
-test('failures count until a session was of use: proving who one is does not end the delay between calls', () => {
+test('failures count until a session has stood: neither a proof nor a subscription ends the delay between calls', () => {
   const failed = stepLink(life('calling', false), 'broken').life
   assert.equal(failed.failures, 4)
   const proved = stepLink(life('handshaking', false), 'proved').life
   assert.equal(proved.failures, 3)
-  assert.equal(stepLink(proved, 'subscribed').life.failures, 0)
+  const subscribed = stepLink(proved, 'subscribed').life
+  assert.equal(subscribed.failures, 3)
+  assert.equal(stepLink(proved, 'stood').life.failures, 0)
+  assert.equal(stepLink(subscribed, 'stood').life.failures, 0)
+  assert.equal(stepLink(life('refused', false), 'stood').life.failures, 3)
 })

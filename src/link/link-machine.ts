@@ -20,6 +20,8 @@ export type LinkEvent =
   | 'proved'
   /** The downstream has said where it stands, and the upstream from where it goes on. */
   | 'subscribed'
+  /** It has stood for a while: so it was of use. */
+  | 'stood'
   /** Stores are compared, beside the log. */
   | 'synchronise'
   | 'synchronised'
@@ -86,7 +88,9 @@ export function stepLink(life: LinkLife, event: LinkEvent): LinkStep {
     case 'proved':
       return state === 'handshaking' ? { life: { ...life, state: 'connected' } } : { life }
     case 'subscribed':
-      return state === 'connected' ? { life: { ...life, state: 'idle', failures: 0 } } : { life }
+      return state === 'connected' ? { life: { ...life, state: 'idle' } } : { life }
+    case 'stood':
+      return isUp ? { life: { ...life, failures: 0 } } : { life }
     case 'synchronise':
       return isUp ? { life: { ...life, state: 'synchronising' } } : { life }
     case 'synchronised':

@@ -15,7 +15,7 @@ export interface Link {
   tell(event: SessionEvent): void
 }
 
-type SessionEvent = Exclude<LinkEvent, 'call' | 'connected' | 'proved' | 'stop'>
+type SessionEvent = Exclude<LinkEvent, 'call' | 'connected' | 'proved' | 'stood' | 'stop'>
 
 export interface PeerLinkOptions {
   readonly self: string
@@ -87,8 +87,12 @@ export class PeerLink {
    */
   async adopt(session: Session, dialled: boolean, said: Hello): Promise<void> {
     if (this.#closed) return session.close('the server stops')
-    // something has changed while the two shook hands
-    if (!isSame(said, this.#options.terms().hello)) return session.close('what was said is not true any more')
+    // something has changed since the two shook hands
+    if (!isSame(said, this.#options.terms().hello)) {
+      await session.close('what was said is not true any more')
+      this.poke()
+      return
+    }
     const { self } = this.#options
     const by = dialled ? self : this.name
     const before = this.#current
@@ -101,8 +105,8 @@ export class PeerLink {
       }
       await before.link.session.close('another connection takes its place')
       await before.over
-      // somebody may have come meanwhile
-      if (this.#current !== undefined || this.#closed) return this.adopt(session, dialled, said)
+      // meanwhile somebody may have come, or this server have become something else
+      return this.adopt(session, dialled, said)
     }
     if (!dialled) this.#step('connected', 'proved')
     const control = new Control(session)

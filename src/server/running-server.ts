@@ -36,6 +36,7 @@ import type {
 import type { ServerStateFile } from './state.ts'
 import { statusOf } from './status.ts'
 import { UpstreamTaking } from './taking.ts'
+import { ToldOnce } from './told-once.ts'
 import { Turning } from './turning.ts'
 import { openUpstream } from './upstream/open-upstream.ts'
 
@@ -58,6 +59,7 @@ export class RunningServer implements Server {
   readonly stopped: Promise<void>
   readonly #options: RunningServerOptions
   readonly #parts: ServerParts
+  readonly #once: ToldOnce
   readonly #taking: UpstreamTaking
   readonly #reigning: Reigning
   readonly #answering: Answering
@@ -132,7 +134,8 @@ export class RunningServer implements Server {
     this.#parts = parts
     this.#over = over
     this.#path = [parts.settings.name]
-    this.#taking = new UpstreamTaking(parts)
+    this.#once = new ToldOnce(parts.tell)
+    this.#taking = new UpstreamTaking(parts, this.#once)
     this.#answering = new Answering(parts)
     this.#later = new RejoinLater(parts, upstream => this.rejoin(upstream, parts.signal))
     this.#reigning = new Reigning(parts, {
@@ -259,7 +262,7 @@ export class RunningServer implements Server {
   }
 
   async #takeFrom(link: Link): Promise<void> {
-    const { tell, settings, links, state } = this.#parts
+    const { settings, links, state } = this.#parts
     const { path, epoch } = link.session.peer
     if (path.includes(settings.name)) {
       const error = new HotspareError(
@@ -268,7 +271,7 @@ export class RunningServer implements Server {
       )
       links.peer(link.peer).failed(error)
       link.tell('refused')
-      return tell('error', 'loop', error.message)
+      return this.#once.tell(link.peer, 'error', error)
     }
     if (meetEpoch(reignOf(state.value), epoch, 'other').kind === 'older') {
       const error = new HotspareError(
@@ -277,7 +280,7 @@ export class RunningServer implements Server {
       )
       links.peer(link.peer).failed(error)
       link.tell('refused')
-      return tell('warning', 'epoch-old', error.message)
+      return this.#once.tell(link.peer, 'warning', error)
     }
     await this.#setPath([...path, settings.name])
     await this.#taking.take(link)

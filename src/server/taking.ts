@@ -3,14 +3,17 @@ import { HotspareError } from '../os/errors.ts'
 import type { Taking } from './downstream/downstream.ts'
 import type { ServerParts } from './parts.ts'
 import type { Link } from './peer-link.ts'
+import type { ToldOnce } from './told-once.ts'
 
 export class UpstreamTaking {
   readonly #parts: ServerParts
+  readonly #once: ToldOnce
   #resting = false
   #taking: Taking | undefined
 
-  constructor(parts: ServerParts) {
+  constructor(parts: ServerParts, told: ToldOnce) {
     this.#parts = parts
+    this.#once = told
   }
 
   /** Undefined: nothing is taken now. */
@@ -20,10 +23,12 @@ export class UpstreamTaking {
 
   /** Resolves when the session gives nothing more. At once when nothing is to be taken. */
   async take(link: Link): Promise<void> {
-    const { downstream, tell, links } = this.#parts
+    const { downstream, links } = this.#parts
     if (this.#resting || downstream === undefined) return
     link.control.watch(type => {
-      if (type === 'subscribed') link.tell('subscribed')
+      if (type !== 'subscribed') return
+      link.tell('subscribed')
+      this.#once.passed(link.peer)
     })
     const taking = downstream.take(link.control)
     this.#taking = taking
@@ -33,8 +38,9 @@ export class UpstreamTaking {
     links.peer(link.peer).failed(error)
     if (refused) {
       link.tell('refused')
-      const text = error instanceof Error ? error.message : String(error)
-      tell('error', error instanceof HotspareError ? error.code : 'link-refused', text)
+      const message = error instanceof Error ? error.message : String(error)
+      const code = error instanceof HotspareError ? error.code : 'link-refused'
+      this.#once.tell(link.peer, 'error', { code, message })
     }
   }
 
@@ -44,9 +50,13 @@ export class UpstreamTaking {
     await this.#taking?.stop()
   }
 
+  /** A session that came meanwhile takes nothing: it is made anew. */
   go(): void {
     this.#resting = false
     const { upstream } = this.#parts.state.value
-    if (upstream !== undefined && this.#parts.links.has(upstream)) this.#parts.links.peer(upstream).poke()
+    if (upstream === undefined || !this.#parts.links.has(upstream)) return
+    const peer = this.#parts.links.peer(upstream)
+    if (peer.current === undefined) peer.poke()
+    else if (this.#taking === undefined) void peer.renew('the log is taken again')
   }
 }

@@ -206,6 +206,8 @@ export class Receiving implements Taking {
         if (compareEpochs(piece.epoch, state.value.epoch) > 0) await learnt(piece.epoch)
         keepers.seen(piece.store, piece.number)
       }
+      // what came before is waited for elsewhere, and may be what makes room
+      if (piece.type === 'entries' && log.bytes + piece.data.length > log.limits.bytesMax) this.#wake()
       await log.receive(piece)
       if (piece.type !== 'end') continue
       onTransaction(piece.number)

@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import type { Hello } from '../link/session.ts'
+import { systemRandom } from '../os/random.ts'
+import { PeerLink } from './peer-link.ts'
+import type { ServerMachine } from './server.ts'
+import { sessionPair } from './testing/session-pair.ts'
+import { newClock } from './upstream/testing/test-server.ts'
+
+function helloOf(server: string, upstream?: string): Hello {
+  const common = { version: 1, set: 'set', server, stream: 's', epoch: { number: 1, by: 'a' } }
+  return { ...common, role: 'standby', path: [server], ...(upstream === undefined ? {} : { upstream }) }
+}
+
+test('a session that waited for the one before it says what the server is by then, or is closed', async () => {
+  const had: string[] = []
+  const held = Promise.withResolvers<void>()
+  let own = helloOf('gamma', 'alpha')
+  const peer = new PeerLink({
+    self: 'gamma',
+    peer: { name: 'beta', subscriber: true },
+    machine: { clock: newClock(), random: systemRandom } as unknown as ServerMachine,
+    terms: () => ({ hello: own, trust: { peer: async () => undefined, pin: async () => {} } }),
+    onLink: async link => {
+      had.push(own.upstream ?? '')
+      await link.session.over
+      // what the session was used for takes a while to end
+      await held.promise
+    },
+  })
+  const meet = () => {
+    const said = own
+    const { first, second } = sessionPair(said, helloOf('beta'))
+    return { first, second, said, adopted: peer.adopt(first, false, said) }
+  }
+  const one = meet()
+  await new Promise(setImmediate)
+  const two = meet()
+  await one.second.over
+  own = helloOf('gamma', 'beta')
+  held.resolve()
+  for (let i = 0; i < 10; i++) await new Promise(setImmediate)
+  assert.deepEqual(had, ['alpha'])
+  assert.match(String(await two.second.over), /what was said is not true any more/)
+  await Promise.all([one.adopted, two.adopted])
+  const three = meet()
+  await new Promise(setImmediate)
+  assert.deepEqual(had, ['alpha', 'beta'])
+  await peer.close()
+  await three.adopted
+})
