@@ -6,7 +6,7 @@
  */
 import type { Clock } from '../os/clock.ts'
 import { type Commit, changeBytes, type StoreName } from './entry.ts'
-import type { Sink } from './sink.ts'
+import type { InventoryPurpose, Sink } from './sink.ts'
 import type { Source } from './source.ts'
 
 /** A source that never has to wait must not keep the process's other work, as its links, from going on. */
@@ -65,7 +65,7 @@ export async function pump(options: PumpOptions): Promise<PumpProgress> {
 
   while (!signal.aborted) {
     const from = await sink.position(store)
-    const inventory = async () => sink.inventory?.(store)
+    const inventory = async (purpose?: InventoryPurpose) => sink.inventory?.(store, purpose)
     for await (const entry of source.read(from, { signal, inventory })) {
       const moved = entry.type === 'commit' ? 0 : changeBytes(entry)
       await sink.write(entry)

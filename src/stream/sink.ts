@@ -29,6 +29,12 @@ export interface Inventory {
 }
 
 /**
+ * What a source asks for an inventory for: to go on from it, since it cannot prove continuity from the position; or to look
+ * again at what it has sent. A sink that keeps no such record (a log) says to the second that it has nothing.
+ */
+export type InventoryPurpose = 'continuity' | 'verification'
+
+/**
  * Takes entries in order. A sink holds a prefix of what its source committed, after any crash on either side: a
  * duplicate of what it has is harmless, a gap is never accepted.
  */
@@ -40,7 +46,7 @@ export interface Sink {
   /** Resolves when all that was written so far is durable. */
   sync(): Promise<void>
   /** What it has after the last commit that was written, for a comparison; undefined when it has nothing. */
-  inventory?(store: StoreName): Promise<Inventory | undefined>
+  inventory?(store: StoreName, purpose?: InventoryPurpose): Promise<Inventory | undefined>
   /** Changes after the last commit are void. */
   close(): Promise<void>
 }

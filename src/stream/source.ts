@@ -1,13 +1,14 @@
 import type { Entry, Position } from './entry.ts'
-import type { Inventory } from './sink.ts'
+import type { Inventory, InventoryPurpose } from './sink.ts'
 
 export interface ReadOptions {
   readonly signal: AbortSignal
   /**
    * What the sink has, so that a source which can't prove continuity from its position sends only the difference.
-   * Asked for only then; resolves undefined when the sink has nothing or can't say.
+   * Asked for only then, or to look again at what was sent, which is said; resolves undefined when the sink has nothing
+   * or can't say.
    */
-  inventory(): Promise<Inventory | undefined>
+  inventory(purpose?: InventoryPurpose): Promise<Inventory | undefined>
 }
 
 /** How far the source is ahead of what it gave. */

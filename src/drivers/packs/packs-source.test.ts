@@ -8,6 +8,7 @@ import type { ErrorCode } from '../../os/errors.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
 import { storeName } from '../../stream/entry.ts'
 import { pump } from '../../stream/pump.ts'
+import type { Sink } from '../../stream/sink.ts'
 import type { Notice } from '../driver.ts'
 import { PacksSource } from './packs-source.ts'
 import type { Profile } from './profile.ts'
@@ -25,7 +26,7 @@ interface World {
   readonly notices: Notice[]
   open(profile?: Profile): Promise<PacksSource>
   /** All there is, through one source, which looks at everything again because time has passed. */
-  once(source: PacksSource): Promise<void>
+  once(source: PacksSource, into?: Sink): Promise<void>
 }
 
 function world(t: TestContext, profile: Profile = rdmProfile): World {
@@ -53,12 +54,12 @@ function world(t: TestContext, profile: Profile = rdmProfile): World {
       t.after(() => opened.close())
       return opened
     },
-    async once(opened) {
+    async once(opened, into = sink) {
       passedMs += 6000
       await pump({
         store,
         source: opened,
-        sink,
+        sink: into,
         clock,
         signal: AbortSignal.timeout(10_000),
         once: true,
@@ -301,6 +302,35 @@ test('a change in the middle of a pack that was followed is found when the pack 
       await once(opened)
     },
     failure('source-changed', { pack: '1.pack', offset: 0 }),
+  )
+})
+
+test('what goes on from where it was asks the sink for what it has to look again only, and takes no for an answer', async t => {
+  const { source, sink, open, once } = world(t)
+  const asked: unknown[] = []
+  const log: Sink = {
+    position: () => sink.position(),
+    write: entry => sink.write(entry),
+    sync: () => sink.sync(),
+    close: () => sink.close(),
+    inventory: async (_store, purpose) => {
+      asked.push(purpose)
+      return undefined
+    },
+  }
+  fs.writeFileSync(join(source, '1.pack'), 'one')
+  const opened = await open()
+  await once(opened, log)
+  asked.length = 0
+  for (let number = 1; number < 5; number++) {
+    fs.appendFileSync(join(source, `${number}.pack`), 'more')
+    fs.writeFileSync(join(source, `${number + 1}.pack`), 'next')
+    await once(opened, log)
+  }
+  assert.notEqual(asked.length, 0)
+  assert.deepEqual(
+    asked.filter(purpose => purpose !== 'verification'),
+    [],
   )
 })
 

@@ -54,7 +54,7 @@ export class Verification {
   async #comparePiece(current: { readonly pack: Pack; block: number }, options: ReadOptions): Promise<void> {
     const { pack } = current
     const isHeld = await pack.hold()
-    const recorded = isHeld ? await (await options.inventory())?.file(pack.path) : undefined
+    const recorded = isHeld ? await (await options.inventory('verification'))?.file(pack.path) : undefined
     const blocks = recorded === undefined || !isComparable(recorded) ? 0 : blockCount(recorded)
     if (recorded !== undefined && current.block < blocks) {
       const count = Math.min(blocks - current.block, Math.ceil(bytesAtOnce / recorded.blockBytes))
