@@ -307,13 +307,17 @@ class World {
 
   #isEven(primary: string): boolean {
     const wanted = this.#machine(primary).server?.status().log.durable
+    const isSame = (name: string, store: string) =>
+      this.#journalFile(name, store).equals(this.#journalFile(primary, store))
     return [...this.#machines.values()].every(({ name, server }) => {
       const status = server?.status()
       if (name === primary) return true
       return (
         status?.role === 'standby' &&
         status.stores.every(({ number, state }) => number === wanted || state === 'applying') &&
-        status.log.durable === wanted
+        status.log.durable === wanted &&
+        // its log may be as long, and its copy not compared yet with what was brought beside the log
+        storeNames.every(store => isSame(name, store))
       )
     })
   }
