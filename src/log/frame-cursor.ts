@@ -49,7 +49,7 @@ export class FrameCursor {
     const from = this.offset + rest.length
     const wanted = Math.min(Math.max(missingBytes, this.#readBytes), this.#limit - from)
     if (wanted <= 0) return false
-    const grown = Buffer.allocUnsafeSlow(rest.length + wanted)
+    const grown = Buffer.allocUnsafe(rest.length + wanted)
     rest.copy(grown)
     const length = await this.#file.read(grown.subarray(rest.length), from)
     if (length === 0) return false

@@ -112,7 +112,7 @@ export async function readSmallFile(
     throw new Error(`${path} has ${stat.size} bytes, more than the ${bytesMax} allowed`)
   const file = await storage.open(path, 'read')
   try {
-    const buffer = Buffer.alloc(stat.size)
+    const buffer = Buffer.allocUnsafe(stat.size)
     const length = await file.read(buffer, 0)
     return buffer.subarray(0, length)
   } finally {

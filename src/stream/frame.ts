@@ -81,7 +81,9 @@ export type FramesEnd =
   | { readonly kind: 'torn'; readonly offset: number }
   | { readonly kind: 'damaged'; readonly offset: number; readonly what: string }
 
-const readBytes = 1024 * 1024
+/** What is read at once: small at first, as most files are, and more each time. */
+const readBytesMin = 16 * 1024
+const readBytesMax = 1024 * 1024
 
 /**
  * The frames of a file from `offset` on, with bounded memory; payloads stay valid. Returns how they ended. A file may
@@ -94,6 +96,7 @@ export async function* readFrames(
   let buffer = Buffer.alloc(0)
   let bufferOffset = offset
   let at = offset
+  let readBytes = readBytesMin
   for (;;) {
     const frame = readFrame(buffer, at - bufferOffset)
     if (frame.kind === 'frame') {
@@ -110,6 +113,7 @@ export async function* readFrames(
       if (length === 0) return { kind: rest.length === 0 ? 'whole' : 'torn', offset: at }
       buffer = more.subarray(0, rest.length + length)
       bufferOffset = at
+      readBytes = Math.min(2 * readBytes, readBytesMax)
     }
   }
 }

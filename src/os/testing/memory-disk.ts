@@ -23,15 +23,17 @@ class Extent {
   bytes: Buffer
 
   constructor(bytes: Buffer) {
-    this.#bytes = this.bytes = Buffer.from(bytes)
+    this.#bytes = this.bytes = bytes.length === 0 ? nothing : Buffer.from(bytes)
   }
 
   /** What it grows by is zeros. */
   resize(size: number): void {
     const before = this.bytes.length
     if (size > this.#bytes.length) {
-      const grown = Buffer.alloc(Math.max(size, 2 * this.#bytes.length))
+      // from the pool when it is small: what it grows by is zeroed below, as far as it is used
+      const grown = Buffer.allocUnsafe(Math.max(size, 2 * this.#bytes.length))
       this.bytes.copy(grown)
+      grown.fill(0, before, size)
       this.#bytes = grown
     } else if (size > before) this.#bytes.fill(0, before, size)
     this.bytes = this.#bytes.subarray(0, size)
