@@ -1,7 +1,9 @@
 /**
  * Lets in whoever calls and proves to be a paired peer. Those who have not proved it yet are few: one more than
- * `handshakesMax` is told that it is too much at once, and costs no more than that.
+ * `handshakesMax` is told that it is too much at once, and costs no more than that, unless others of one network hold
+ * more of the places than it.
  */
+import { CallerPlaces } from '../os/caller-places.ts'
 import type { Clock } from '../os/clock.ts'
 import type { Random } from '../os/random.ts'
 import type { ByteStream, Listener, Transport } from '../os/transport.ts'
@@ -30,6 +32,7 @@ export class Answerer {
   readonly #options: AnswererOptions
   readonly #stopped = new AbortController()
   readonly #handshakes = new Set<Promise<void>>()
+  readonly #places = new CallerPlaces(handshakesMax)
   #listener: Listener | undefined
 
   private constructor(options: AnswererOptions) {
@@ -54,17 +57,25 @@ export class Answerer {
       stream.close()
       return
     }
-    if (this.#handshakes.size >= handshakesMax) {
-      const error = linkRefused('busy', 'Too many callers have not said yet who they are. Try again later.')
-      stream
-        .write(encodeFrame(encodeRefusal('busy', error.message)))
-        .catch(() => {})
-        .finally(() => stream.close())
-      this.#options.onRefused(error, stream.peer)
+    const leave = this.#places.take(stream.peer, () => this.#turnAway(stream))
+    if (leave === undefined) {
+      this.#options.onRefused(this.#turnAway(stream), stream.peer)
       return
     }
-    const handshake = this.#shake(stream).finally(() => this.#handshakes.delete(handshake))
+    const handshake = this.#shake(stream).finally(() => {
+      leave()
+      this.#handshakes.delete(handshake)
+    })
     this.#handshakes.add(handshake)
+  }
+
+  #turnAway(stream: ByteStream): Error {
+    const error = linkRefused('busy', 'Too many callers have not said yet who they are. Try again later.')
+    stream
+      .write(encodeFrame(encodeRefusal('busy', error.message)))
+      .catch(() => {})
+      .finally(() => stream.close())
+    return error
   }
 
   async #shake(stream: ByteStream): Promise<void> {

@@ -156,3 +156,18 @@ test('of callers who do not say who they are, few are let wait; the next is told
   await until(() => answered.length === 1)
   await finish(caller.stop(), answerer.close())
 })
+
+test('a stranger who holds every place keeps out only itself: a peer from elsewhere gets one of them', async () => {
+  const { refused, answer, finish, answered, call, until } = world()
+  const answerer = await answer()
+  const stranger = (i: number) => memoryStreamPair({ acceptedPeer: `10.9.9.9:${i + 1}` })
+  const oldest = stranger(0)
+  const strangers = [oldest, ...Array.from({ length: handshakesMax - 1 }, (_, i) => stranger(i + 1))]
+  for (const { accepted } of strangers) answerer.accept(accepted)
+  const caller = call()
+  await until(() => answered.length === 1)
+  const input = new FrameInput(oldest.dialled.read(), 16 * 1024, () => {})
+  assert.match(String(await input.next()), /busy.*Too many callers/s)
+  assert.equal(refused.length, 1)
+  await finish(caller.stop(), answerer.close())
+})

@@ -4,6 +4,7 @@
  */
 import { createServer, type Server, type Socket } from 'node:net'
 import { connect as connectTls, createSecureContext, type SecureContext, TLSSocket } from 'node:tls'
+import { CallerPlaces } from './caller-places.ts'
 import { SocketStream } from './socket-stream.ts'
 import type { ByteStream, Listener, Transport } from './transport.ts'
 
@@ -49,21 +50,21 @@ export class TcpTransport implements Transport {
   async listen(address: string, onConnection: (stream: ByteStream) => void): Promise<Listener> {
     const { host, port } = parseTcpAddress(address)
     const open = new Set<Socket>()
-    let halfOpen = 0
+    const places = new CallerPlaces(halfOpenMax)
     const server = createServer(socket => {
       socket.on('error', () => socket.destroy())
       open.add(socket)
       socket.once('close', () => open.delete(socket))
-      if (halfOpen >= halfOpenMax) {
+      const leave = places.take(socket.remoteAddress ?? '', () => socket.destroy())
+      if (leave === undefined) {
         socket.destroy()
         return
       }
-      halfOpen++
       this.#accept(socket)
         .then(onConnection)
         // a stranger's; there is nobody to be told
         .catch(() => socket.destroy())
-        .finally(() => halfOpen--)
+        .finally(leave)
     })
     await listening(server, host, port)
     const at = server.address()
