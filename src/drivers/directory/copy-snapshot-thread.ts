@@ -1,6 +1,8 @@
 /** The thread that reads a copy for a snapshot, in synchronous calls. See copy-snapshot.ts. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { unreachable } from '../../os/errors.ts'
+import { StatBuffer } from '../../os/stat-buffer.ts'
+import { openFlag } from '../../os/tree-calls.ts'
 import type { EntryPath } from '../../stream/entry.ts'
 import { batchBytesMax, type SnapshotExtent, smallContentBytesMax } from '../snapshot.ts'
 import { systemCalls as calls } from './copy-calls.ts'
@@ -38,6 +40,7 @@ class SnapshotReading {
   readonly #walk = this.#inOrder('')
   #rootGiven = false
   readonly #block = Buffer.allocUnsafe(blockBytes)
+  readonly #stat = new StatBuffer()
   /** What did not fit into the batch before. */
   #left: readonly [string, CopyNode] | undefined
 
@@ -118,6 +121,10 @@ class SnapshotReading {
 
   /** Gives how many bytes of content went into the memory. */
   #file(path: string, node: FileNode, memory: BatchMemory, start: number): number {
+    if (provedLater && node.size <= smallContentBytesMax && this.#readAsMarked(path, node, memory, start)) {
+      memory.add({ kind: 'file', path, node, start, length: node.size })
+      return node.size
+    }
     const fd = this.#copy.open(path, node)
     if (fd === undefined) throw this.#copy.mismatch(path, 0)
     const extents = this.#extents(fd, node)
@@ -132,7 +139,7 @@ class SnapshotReading {
       if (length > 0) {
         // read in its place where there is no hole, which is nearly always
         const room = extents === undefined ? memory.content.subarray(start, start + length) : this.#block
-        if (this.#read(fd, node, 0, room) === undefined) throw this.#copy.mismatch(path, 0)
+        if (this.#copy.readBlock(fd, node, 0, room) === undefined) throw this.#copy.mismatch(path, 0)
         if (extents !== undefined) length = copyExtents(extents, room, 0, node.size, memory.content, start)
       }
       memory.add({ kind: 'file', path, node, extents, start, length })
@@ -142,13 +149,35 @@ class SnapshotReading {
     }
   }
 
-  /** A block; undefined when it is not what was recorded, as far as that is looked at here. */
+  /**
+   * Reads a small file whose digest somebody else compares. False when it has holes, or is not the file that was marked
+   * when it was recorded, once it was read: then what was read may have been changed since, and is not to be used.
+   */
+  #readAsMarked(path: string, node: FileNode, memory: BatchMemory, start: number): boolean {
+    const fd = this.#copy.files.tryOpen(path, openFlag.read | openFlag.nonBlocking)
+    if (fd < 0) return false
+    try {
+      const { size } = node
+      if (size > 0 && calls.readAt(fd, memory.content.subarray(start, start + size), 0) < size) return false
+      calls.statFd(fd, this.#stat)
+      return node.isAsMarked(this.#stat) && this.#stat.blocks * 512 >= size
+    } finally {
+      calls.closeFd(fd)
+    }
+  }
+
+  /**
+   * A block of a large file; undefined when it is not what was recorded. A file that is still marked as it was recorded,
+   * once the block was read, had those bytes; else its digest is compared here, and what was kept of it is read.
+   */
   #read(fd: number, node: FileNode, block: number, into: Buffer): number | undefined {
     if (!provedLater) return this.#copy.readBlock(fd, node, block, into)
     const offset = block * blockBytes
     const wanted = Math.min(blockBytes, node.size - offset)
     const room = into.length === wanted ? into : into.subarray(0, wanted)
-    return calls.readAt(fd, room, offset) < wanted ? undefined : wanted
+    const whole = calls.readAt(fd, room, offset) === wanted
+    calls.statFd(fd, this.#stat)
+    return whole && node.isAsMarked(this.#stat) ? wanted : this.#copy.readBlock(fd, node, block, into)
   }
 
   prove(path: EntryPath): SnapshotAnswer {

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { systemClock } from '../../os/clock.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
 import { Random } from '../../os/testing/random.ts'
-import { type Change, entryPathFromText, storeName } from '../../stream/entry.ts'
+import { type Change, type EntryPath, entryPathFromText, storeName } from '../../stream/entry.ts'
 import type { CopyOptions } from '../driver.ts'
 import { checkDirectoryCopy, cloneDirectoryCopy } from './copy-reading.ts'
 import { openDirectoryReplica } from './copy-replica.ts'
@@ -25,7 +25,19 @@ let place: CopyPlace
 beforeEach(() => {
   place = makePlace()
 })
-afterEach(() => place.remove())
+afterEach(async () => {
+  // also of a test that failed: their threads would keep this process from its end
+  await Promise.allSettled(opened.splice(0).map(one => one.close()))
+  place.remove()
+})
+
+const opened: { close(): Promise<void> }[] = []
+
+async function toBeClosed<T extends { close(): Promise<void> }>(opening: Promise<T>): Promise<T> {
+  const one = await opening
+  opened.push(one)
+  return one
+}
 
 function copyOptions(): CopyOptions {
   const { target: path, sidecar } = place
@@ -35,15 +47,17 @@ function copyOptions(): CopyOptions {
 
 function openReplica() {
   const { target: path, sidecar } = place
-  return openDirectoryReplica({
-    ...machine,
-    store,
-    path,
-    sidecar,
-    resync: false,
-    noDelete: false,
-    onNotice: () => {},
-  })
+  return toBeClosed(
+    openDirectoryReplica({
+      ...machine,
+      store,
+      path,
+      sidecar,
+      resync: false,
+      noDelete: false,
+      onNotice: () => {},
+    }),
+  )
 }
 
 test(`SIGKILL at random moments leaves a whole pass, what was synced, and goes on (HOTSPARE_SEED=${seed})`, async () => {
@@ -105,7 +119,7 @@ test(`clones, checks and snapshots made while passes are applied are each one wh
         checked.findings.filter(({ ok }) => !ok),
         [],
       )
-      const snapshot = await snapshotDirectoryCopy(copyOptions())
+      const snapshot = await toBeClosed(snapshotDirectoryCopy(copyOptions()))
       let entries = 0
       for await (const batch of snapshot.batches()) {
         for (const entry of batch.entries)
@@ -126,12 +140,9 @@ test(`clones, checks and snapshots made while passes are applied are each one wh
     }
   } finally {
     stopped = true
-    try {
-      await readers
-    } finally {
-      await replica.close()
-    }
+    await readers
   }
+  await replica.close()
   assert.ok(shown.size > 2, `clones saw ${shown.size} passes`)
   assertShows(place.target, passes.at(-1)?.shows)
 })
@@ -178,7 +189,7 @@ test('a snapshot gives every entry in order, whole, and what the record says of 
   for (const change of changes) await replica.write(change)
   await replica.write(commit(1, 'held'))
   await replica.sync()
-  const snapshot = await snapshotDirectoryCopy(copyOptions())
+  const snapshot = await toBeClosed(snapshotDirectoryCopy(copyOptions()))
   assert.equal(snapshot.consistent, true)
   const given: string[] = []
   for await (const batch of snapshot.batches()) {
@@ -212,6 +223,49 @@ test('a snapshot gives every entry in order, whole, and what the record says of 
     'hardlink link a/x',
     'file sparse',
   ])
+  await replica.close()
+})
+
+test('what is changed in place after it was opened is read from what was kept of it, also where others compare digests', async () => {
+  const replica = await openReplica()
+  const bytes = 3_000_000
+  const blocks = [0, 1, 2].map(block => Math.min(1_048_576, bytes - block * 1_048_576))
+  for (const [block, length] of blocks.entries()) {
+    const data = Buffer.alloc(length, `before ${block} `)
+    await replica.write({
+      type: 'write',
+      store,
+      path: entryPathFromText('large'),
+      offset: block * 1_048_576,
+      data,
+    })
+  }
+  await replica.write(commit(1, 'held'))
+  await replica.sync()
+  const before = fs.readFileSync(join(place.target, 'large'))
+  for (const provedLater of [false, true]) {
+    const snapshot = await toBeClosed(snapshotDirectoryCopy({ ...copyOptions(), provedLater }))
+    const names = provedLater ? ['moved', 'large'] : ['large', 'moved']
+    const read: Buffer[] = []
+    for await (const batch of snapshot.batches()) {
+      // the batch holds it open: it gets another name, and other bytes in the same inode
+      const inode = fs.statSync(join(place.target, names[0] as string)).ino
+      const [path, to] = names.map(entryPathFromText) as [EntryPath, EntryPath]
+      await replica.write({ type: 'rename', store, path, to })
+      const data = Buffer.from(`after ${provedLater}`)
+      await replica.write({ type: 'write', store, path: to, offset: 1_500_000, data })
+      await replica.write(commit(provedLater ? 3 : 2, 'held'))
+      await replica.sync()
+      assert.equal(fs.statSync(join(place.target, names[1] as string)).ino, inode)
+      for (const entry of batch.entries)
+        if (entry.kind === 'file')
+          for await (const piece of entry.stream?.() ?? []) read.push(Buffer.from(piece))
+      batch.release()
+    }
+    await snapshot.close()
+    before.write(provedLater ? 'after false' : '', 1_500_000)
+    assert.ok(Buffer.concat(read).equals(before), `provedLater: ${provedLater}`)
+  }
   await replica.close()
 })
 
