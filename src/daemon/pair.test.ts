@@ -99,3 +99,20 @@ test('a pairing whose file is damaged is named, and no pairing is made up from i
   assert.equal(await store.peer('../alpha'), undefined)
   assert.equal(await store.peer('..'), undefined)
 })
+
+test('a peer that proves itself in several connections at once is pinned in each of them', async t => {
+  const alpha = settings(t, 'alpha', 'primary')
+  await makePairing(nodeStorage, systemRandom, { settings: alpha, peer: 'beta', again: false })
+  const store = new PeerStore(nodeStorage, alpha.stateDirectory)
+  const certificate = 'ab'.repeat(32)
+  await Promise.all(Array.from({ length: 20 }, () => store.pin('beta', certificate)))
+  assert.equal((await store.peer('beta'))?.certificate, certificate)
+  const others = await Promise.allSettled([
+    store.pin('beta', 'cd'.repeat(32)),
+    store.pin('beta', certificate),
+  ])
+  assert.deepEqual(
+    others.map(({ status }) => status),
+    ['rejected', 'fulfilled'],
+  )
+})

@@ -25,6 +25,8 @@ export interface StoredPeer extends KnownPeer {
 export class PeerStore implements PeerTrust {
   readonly #storage: Storage
   readonly #directory: string
+  /** A peer may prove itself in two connections at once: one after the other writes its file. */
+  #writing: Promise<unknown> = Promise.resolve()
 
   constructor(storage: Storage, stateDirectory: string) {
     this.#storage = storage
@@ -56,7 +58,11 @@ export class PeerStore implements PeerTrust {
   }
 
   /** Replaces what was known of this peer. Durable when it resolves. */
-  async save(peer: StoredPeer): Promise<void> {
+  save(peer: StoredPeer): Promise<void> {
+    return this.#inTurn(() => this.#save(peer))
+  }
+
+  async #save(peer: StoredPeer): Promise<void> {
     if (peer.secret.length !== secretBytes) throw new Error(`a secret has ${secretBytes} bytes`)
     const { certificate } = peer
     const file: v.InferOutput<typeof fileSchema> = {
@@ -70,12 +76,21 @@ export class PeerStore implements PeerTrust {
     await writeFileDurably(this.#storage, this.#path(peer.name), bytes)
   }
 
-  async pin(peerName: string, certificate: string): Promise<void> {
-    const known = await this.peer(peerName)
-    if (known === undefined || known.certificate === certificate) return
-    if (known.certificate !== undefined)
-      throw new Error(`'${peerName}' has had another certificate since a moment ago`)
-    await this.save({ ...known, certificate })
+  pin(peerName: string, certificate: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const known = await this.peer(peerName)
+      if (known === undefined || known.certificate === certificate) return
+      if (known.certificate !== undefined)
+        throw new Error(`'${peerName}' has had another certificate since a moment ago`)
+      await this.#save({ ...known, certificate })
+    })
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#writing.then(work)
+    // whoever asked for it hears of it
+    this.#writing = done.catch(() => undefined)
+    return done
   }
 
   async names(): Promise<string[]> {
