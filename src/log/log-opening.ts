@@ -10,7 +10,7 @@
 import { HotspareError } from '../os/errors.ts'
 import type { Storage, StorageFile } from '../os/storage.ts'
 import type { StoreName } from '../stream/entry.ts'
-import { compareEpochs, type Epoch } from '../stream/epoch.ts'
+import { compareEpochs, type Epoch, epochBeforeAll } from '../stream/epoch.ts'
 import type { Chain } from '../stream/log-piece.ts'
 import type { LogDamage, LogOptions, StoreMark } from './log.ts'
 import { emptyChain } from './log-chain.ts'
@@ -62,7 +62,7 @@ function freshState({ random, stream, epoch }: OpeningOptions): LogState {
   return {
     stream: stream ?? random.bytes(8).toString('hex'),
     generation: 1,
-    epoch: epoch ?? { number: 0, by: '' },
+    epoch: epoch ?? epochBeforeAll,
     first: 1,
     chainBefore: emptyChain,
     durable: 0,

@@ -67,7 +67,8 @@ async function openInDirectory(
     limits: settings.limits,
     onNotice: ({ level, code, message }) => messages.tell(level, code, message),
     ...(stream === '' ? {} : { stream }),
-    epoch,
+    // a standby's is made by what it takes
+    ...(role === 'primary' ? { epoch } : {}),
     refetch: role === 'standby',
   })
   opened.push(() => log.close())

@@ -12,6 +12,9 @@ export interface Epoch {
   readonly by: string
 }
 
+/** Of a log that has nothing yet: older than any. */
+export const epochBeforeAll: Epoch = { number: 0, by: '' }
+
 /** Below zero when `a` is older than `b`, zero when they are one and the same. */
 export function compareEpochs(a: Epoch, b: Epoch): number {
   if (a.number !== b.number) return a.number - b.number

@@ -139,3 +139,42 @@ test('a transaction that a copy refuses is put aside with a report, and holds no
   assert.equal(await again.contentOf(a), 2)
   await again.close()
 })
+
+test('what a standby has received is acknowledged while what follows waits for room in its log', async () => {
+  const clock = new VirtualClock()
+  const upstream = await UpstreamScript.open(clock, [a], epoch)
+  const standby = await Standby.open({
+    storage: new FaultyStorage(new MemoryDisk()),
+    clock,
+    stores: [a],
+    limits: { bytesMax: 100_000, whenFull: 'block', keepMs: 0, keepBytes: 0 },
+  })
+  for (let i = 0; i < 2000; i++) await upstream.commit(a)
+  standby.connect(upstream)
+  await until(() => standby.numberOf(a) === 2000, 'synchronised')
+  await standby.downstream.setApplying(false)
+  await standby.disconnect()
+  for (let i = 0; i < 2000; i++) await upstream.commit(a)
+  upstream.piecesMax = 3000
+  standby.connect(upstream)
+  await until(() => standby.log.fullSinceMs !== undefined, 'full')
+  assert.ok(standby.log.durable > 2000 && standby.log.durable < 3000)
+  await until(() => upstream.acknowledged.received === standby.log.durable, 'acknowledged')
+  await standby.downstream.setApplying(true)
+  await until(() => upstream.acknowledged.applied === 4000, 'applied')
+  await standby.close()
+})
+
+test('a log that begins anew takes transactions of epochs that are older than the newest: all that the upstream has', async () => {
+  const { upstream, standby } = await pair()
+  const newer = { number: 3, by: 'c' }
+  await upstream.commit(a)
+  await upstream.log.beginEpoch(newer)
+  await upstream.commit(b)
+  await standby.state.update(value => ({ ...value, epoch: newer }))
+  upstream.restartsAt = 1
+  standby.connect(upstream)
+  await until(() => standby.downstream.applied === 2, 'applied')
+  assert.deepEqual(standby.log.epoch, newer)
+  await standby.close()
+})

@@ -10,7 +10,7 @@
 import type { LinkMessage } from '../../link/messages.ts'
 import type { Channel } from '../../link/session.ts'
 import { HotspareError } from '../../os/errors.ts'
-import { compareEpochs, type Epoch, epochText } from '../../stream/epoch.ts'
+import { compareEpochs, type Epoch, epochBeforeAll, epochText } from '../../stream/epoch.ts'
 import type { LogPiece } from '../../stream/log-piece.ts'
 import type { Control } from '../control.ts'
 import { applySubscriber, type DownstreamOptions, type Taking, type TakingEnd } from './downstream.ts'
@@ -174,7 +174,7 @@ export class Receiving implements Taking {
   /** Order: what the copies hold counts for nothing, then the log begins anew. */
   async #restart(answer: Of<'subscribed'>): Promise<void> {
     const { log, keepers, state, disconnect, tell } = this.#options
-    const { next, chain, stream, epoch } = answer
+    const { next, chain, stream } = answer
     tell(
       'info',
       'log-restarted',
@@ -182,7 +182,8 @@ export class Receiving implements Taking {
     )
     await disconnect('the log begins anew')
     await keepers.putOutAll(this.#stop.signal)
-    await log.restart({ next, chain, stream, epoch })
+    // what comes first may be older than the newest that the upstream has
+    await log.restart({ next, chain, stream, epoch: epochBeforeAll })
     await log.subscribe(applySubscriber, next - 1)
     keepers.restarted(next)
     await state.update(value => ({ ...value, stream }))

@@ -126,6 +126,39 @@ test('a primary that is fenced ships nothing, and still reads to its end what it
   await a.stop()
 })
 
+test('a primary whose log is full brings a store to the very standby that the log waits for', async () => {
+  const clock = newClock()
+  const common = { stores: [one], clock }
+  const a = await TestServer.open({ ...common, name: 'a', driver: new ScriptDriver(), logBytesMax: 300_000 })
+  const app = await a.application(one)
+  await app.commit([write('x', 'first')])
+  const server = await TestServer.open({
+    ...common,
+    name: 'b',
+    upstream: 'a',
+    driver: new ScriptDriver(),
+    logBytesMax: 100_000,
+  })
+  const b = { server, link: server.connect(a) }
+  await until(() => b.link.serving.state === 'shipping', 'synchronised')
+  await parted(b)
+  const committing = (async () => {
+    for (let i = 0; i < 80; i++) await app.commit([write('x', String(i).repeat(4000))])
+  })()
+  await until(() => a.log.fullSinceMs !== undefined, 'full')
+  // its copy counts for nothing, and its log has no place for all that the primary's has
+  await server.state.updateStore(one, ({ base: _, ...rest }) => rest)
+  await server.stop()
+  await server.start()
+  const { serving } = server.connect(a)
+  await until(() => serving.state === 'shipping', 'given the store')
+  await committing
+  await a.upstream.waitFor('b', soon())
+  await until(() => equal(server, a), 'equal')
+  await server.stop()
+  await a.stop()
+})
+
 test('a log is not shipped in a circle', async () => {
   const { a, below } = await family('b')
   const [b] = below

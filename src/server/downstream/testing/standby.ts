@@ -136,7 +136,7 @@ export class Standby {
       ...this.#hello(),
       server: 'a',
       role: 'primary',
-      epoch: upstream.epoch,
+      epoch: upstream.log.epoch,
     })
     this.#pair = pair
     this.#serving = upstream.serve(pair.second).catch(() => undefined)

@@ -22,6 +22,7 @@ import {
   type StoreName,
 } from '../../../stream/entry.ts'
 import type { Epoch } from '../../../stream/epoch.ts'
+import type { LogPiece } from '../../../stream/log-piece.ts'
 import type { Sink } from '../../../stream/sink.ts'
 import { testRandom } from './test-random.ts'
 
@@ -52,6 +53,10 @@ export class UpstreamScript {
   readonly toSync = new Set<StoreName>()
   syncs = 0
   sessions = 0
+  /** So many go together. */
+  piecesMax = 1
+  /** Where a log begins anew; at the end when undefined. */
+  restartsAt: number | undefined
 
   static async open(clock: Clock, names: readonly StoreName[], epoch: Epoch): Promise<UpstreamScript> {
     const storage = new FaultyStorage(new MemoryDisk())
@@ -105,7 +110,7 @@ export class UpstreamScript {
       subscribe.next > this.log.next ||
       subscribe.next < this.log.first ||
       (await this.log.chainAfter(subscribe.next - 1)) !== subscribe.chain
-    const next = restart ? this.log.next : subscribe.next
+    const next = restart ? (this.restartsAt ?? this.log.next) : subscribe.next
     const sync = [...this.stores.keys()].filter(store => {
       const stand = subscribe.stores.find(each => each.store === store)
       const isBehind = stand?.number === undefined || stand.number < this.#store(store).rebasedAt
@@ -118,7 +123,7 @@ export class UpstreamScript {
       chain: (await this.log.chainAfter(next - 1)) as string,
       restart,
       stream: this.log.stream,
-      epoch: this.epoch,
+      epoch: this.log.epoch,
       stores: [...this.stores.keys()].map(described),
       sync,
     })
@@ -161,10 +166,15 @@ export class UpstreamScript {
   async #ship(channel: Channel, from: number, signal: AbortSignal): Promise<void> {
     let next = from
     while (!signal.aborted) {
+      let pieces: LogPiece[] = []
       for await (const piece of this.log.read(next, signal)) {
-        await channel.send({ type: 'log', pieces: [piece] })
+        pieces.push(piece)
         if (piece.type === 'end') next = piece.number + 1
+        if (pieces.length < this.piecesMax) continue
+        await channel.send({ type: 'log', pieces })
+        pieces = []
       }
+      if (pieces.length > 0) await channel.send({ type: 'log', pieces })
       await channel.send({ type: 'mark', number: next - 1, timeMs: 0 })
       await this.log.wait(next - 1, signal)
     }

@@ -30,8 +30,6 @@ import { sessionPair } from '../../testing/session-pair.ts'
 import { openUpstream } from '../open-upstream.ts'
 import type { Serving, Upstream } from '../upstream.ts'
 
-const limits: LogLimits = { bytesMax: 64 * 1024 * 1024, whenFull: 'block', keepMs: 0, keepBytes: 0 }
-
 export interface TestServerOptions {
   readonly name: string
   readonly upstream?: string
@@ -44,6 +42,8 @@ export interface TestServerOptions {
   readonly storage?: Storage
   /** Where everything of it is; the root of its own disk when absent. */
   readonly root?: string
+  /** 64 MiB when absent. */
+  readonly logBytesMax?: number
 }
 
 interface Connection {
@@ -80,6 +80,8 @@ export class TestServer {
     this.storage = options.storage ?? new FaultyStorage(new MemoryDisk())
     this.root = options.root ?? ''
     this.path = options.upstream === undefined ? [options.name] : [options.upstream, options.name]
+    const bytesMax = options.logBytesMax ?? 64 * 1024 * 1024
+    const limits: LogLimits = { bytesMax, whenFull: 'block', keepMs: 0, keepBytes: 0 }
     this.settings = {
       set: 'set',
       name: options.name,
@@ -127,7 +129,7 @@ export class TestServer {
       clock,
       random: machine.random,
       directory: `${settings.stateDirectory}/log`,
-      limits,
+      limits: settings.limits,
       stream: this.state.value.stream || 'none',
       epoch: { number: 1, by: 'a' },
       refetch: !isPrimary,
