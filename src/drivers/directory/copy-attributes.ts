@@ -7,10 +7,11 @@
  */
 import { cName, EINVAL, EOPNOTSUPP, EPERM, ERANGE } from '../../os/tree-calls.ts'
 import { type XattrPlace, xattrPlace } from '../../os/xattr-calls.ts'
-import { displayPath } from '../../stream/entry.ts'
+import { type AttributesChange, displayPath } from '../../stream/entry.ts'
 import type { Notice } from '../driver.ts'
+import { asBuffer } from './copy-content.ts'
 import type { CopyFiles } from './copy-files.ts'
-import type { AttributedNode, Metadata, Xattrs } from './copy-node.ts'
+import { type AttributedNode, type Metadata, toXattrs, type Xattrs } from './copy-node.ts'
 import { nameOf, parentOf } from './copy-paths.ts'
 
 /** What is there before. */
@@ -143,4 +144,23 @@ export class AttributeSetter {
 function halves(seconds: number): { low: number; high: number } {
   const high = Math.floor(seconds / 2 ** 32)
   return { low: seconds - high * 2 ** 32, high }
+}
+
+/** What a change says of the metadata. */
+export function takeAttributes(node: Metadata, change: AttributesChange): void {
+  if (change.mode !== undefined) node.mode = change.mode & 0o7777
+  if (change.uid !== undefined) node.uid = change.uid
+  if (change.gid !== undefined) node.gid = change.gid
+  if (change.mtimeNs !== undefined) {
+    const billion = 1_000_000_000n
+    const nanoseconds = ((change.mtimeNs % billion) + billion) % billion
+    node.mtimeSeconds = Number((change.mtimeNs - nanoseconds) / billion)
+    node.mtimeNanoseconds = Number(nanoseconds)
+    node.timed = true
+  }
+  // what is kept outlives the batch whose memory this may be
+  if (change.xattrs !== undefined) {
+    const copied = Object.entries(change.xattrs).map(([name, value]) => [name, Buffer.from(asBuffer(value))])
+    node.xattrs = toXattrs(Object.fromEntries(copied))
+  }
 }

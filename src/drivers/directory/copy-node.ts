@@ -23,16 +23,23 @@ export interface Metadata {
   xattrs: Xattrs
 }
 
-/** A plain file: one object for all its names. */
-export class FileNode implements Metadata {
-  readonly kind = 'file'
-  mode = 0o600
+abstract class AnyNode implements Metadata {
+  mode: number
   uid = 0
   gid = 0
   mtimeSeconds = 0
   mtimeNanoseconds = 0
   timed = false
-  xattrs = noXattrs
+  xattrs: Xattrs = noXattrs
+
+  constructor(mode: number) {
+    this.mode = mode
+  }
+}
+
+/** A plain file: one object for all its names. */
+export class FileNode extends AnyNode {
+  readonly kind = 'file'
   size = 0
   /** Of each block of 1 MiB, one after another; the buffer may be longer. */
   digests: Buffer = noBytes
@@ -51,6 +58,10 @@ export class FileNode implements Metadata {
   epoch = 0
   /** Bytes that a commit counts on. */
   committedSize = 0
+
+  constructor() {
+    super(0o600)
+  }
 
   get blocks(): number {
     return Math.ceil(this.size / blockBytes)
@@ -113,30 +124,21 @@ export class FileNode implements Metadata {
   }
 }
 
-export class DirectoryNode implements Metadata {
+export class DirectoryNode extends AnyNode {
   readonly kind = 'directory'
-  mode = 0o700
-  uid = 0
-  gid = 0
-  mtimeSeconds = 0
-  mtimeNanoseconds = 0
-  timed = false
-  xattrs = noXattrs
+
+  constructor() {
+    super(0o700)
+  }
 }
 
-export class SymlinkNode implements Metadata {
+export class SymlinkNode extends AnyNode {
   readonly kind = 'symlink'
   /** Bytes in latin1. */
   readonly target: string
-  mode = 0o777
-  uid = 0
-  gid = 0
-  mtimeSeconds = 0
-  mtimeNanoseconds = 0
-  timed = false
-  xattrs = noXattrs
 
   constructor(target: string) {
+    super(0o777)
     this.target = target
   }
 }

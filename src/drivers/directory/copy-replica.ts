@@ -35,6 +35,7 @@ import { CopyState, type CopyStatus, toConsistent, toCopyCommit } from './copy-s
 
 const batchesInFlightMax = 4
 const listedMax = 2_000
+const nothingToWaitFor = Promise.resolve()
 
 /** Throws `target-foreign`, `target-changed`, `state-damaged` and what the system says. */
 export async function openDirectoryReplica(options: ReplicaOptions): Promise<Replica> {
@@ -114,8 +115,16 @@ class DirectoryReplica implements Replica {
     return files?.length === 0 && others?.length === 0 ? undefined : new CopyInventory(thread)
   }
 
+  /** Mostly there is nothing to wait for: the same settled promise serves all entries. */
   write(entry: Entry): Promise<void> {
-    return this.#guarded(() => this.#write(entry))
+    if (this.#failed !== undefined) return Promise.reject(this.#failed)
+    let waiting: Promise<void> | undefined
+    try {
+      waiting = this.#write(entry)
+    } catch (error) {
+      return Promise.reject(this.#failedBy(error))
+    }
+    return waiting === undefined ? nothingToWaitFor : this.#guarded(() => waiting)
   }
 
   sync(): Promise<void> {
@@ -127,9 +136,13 @@ class DirectoryReplica implements Replica {
     try {
       await work()
     } catch (error) {
-      this.#failed = describeSystemError(error, `writing the copy '${this.#options.path}'`)
-      throw this.#failed
+      throw this.#failedBy(error)
     }
+  }
+
+  #failedBy(error: unknown): unknown {
+    this.#failed = describeSystemError(error, `writing the copy '${this.#options.path}'`)
+    return this.#failed
   }
 
   #write(entry: Entry): Promise<void> | undefined {

@@ -1,7 +1,7 @@
 /**
  * Carries out a plan: reads what differs through the scanning threads, a few requests ahead, and gives the entries in
  * order: removals, directories and content by path, further names of files, and at last the attributes of directories,
- * deepest first.
+ * deepest first. They come in groups: what an entry costs on its way is paid a hundred thousand times.
  *
  * Invariant: an entry of a block that is not `pending` says what the copy has once all that was given is applied. What
  * vanished or could not be read whole stays `pending`, and is found by the next look.
@@ -55,13 +55,7 @@ interface Reading {
 }
 
 /** Entries that have to be waited for; all others are given without. */
-class Later {
-  readonly entries: () => AsyncGenerator<Change>
-
-  constructor(entries: () => AsyncGenerator<Change>) {
-    this.entries = entries
-  }
-}
+type Later = () => AsyncGenerator<Change[]>
 
 /** Of a directory, until all in it is done. */
 interface PendingAttributes {
@@ -100,18 +94,22 @@ export class PassRun {
   }
 
   /** Gives undefined where a commit may stand. */
-  async *entries(): AsyncGenerator<Change | undefined> {
+  async *entries(): AsyncGenerator<Change[] | undefined> {
+    const removed: Change[] = []
     for (const path of this.#plan.removed) {
       this.#touch(path)
-      yield { type: 'remove', store: this.#store, path: path as EntryPath }
+      removed.push({ type: 'remove', store: this.#store, path: path as EntryPath })
     }
+    yield removed
     yield* this.#contents()
-    for (const link of this.#plan.links) yield* this.#link(link)
-    yield* this.#directoryAttributes()
+    const last: Change[] = []
+    for (const link of this.#plan.links) this.#link(link, last)
+    this.#directoryAttributes(last)
     this.#putLate()
+    yield last
   }
 
-  async *#contents(): AsyncGenerator<Change | undefined> {
+  async *#contents(): AsyncGenerator<Change[] | undefined> {
     const { pool } = this.#options
     const units = this.#units()
     const ahead: Reading[] = []
@@ -128,7 +126,7 @@ export class PassRun {
         this.#options.signal.throwIfAborted()
         const answer = await reading.answer
         for (const item of this.#takeUnit(reading.unit, reading.arena, answer)) {
-          if (item instanceof Later) yield* item.entries()
+          if (typeof item === 'function') yield* item()
           else yield item
         }
         reading.arena.done()
@@ -188,108 +186,135 @@ export class PassRun {
     return { unit, arena, answer }
   }
 
-  *#takeUnit(unit: Unit, arena: Arena, answer: ReadAnswer): Generator<Change | Later> {
+  *#takeUnit(unit: Unit, arena: Arena, answer: ReadAnswer): Generator<Change[] | Later> {
     const { results } = answer
+    let group: Change[] = []
     let at = 0
     for (const { plan, from, to } of unit.parts) {
       const skipped = this.#isVanished(plan.path)
       for (let n = from; n < to; n++) {
         const what = plan.deeds[n] as number
         if (what !== deed.read) {
-          if (what === deed.large && !skipped) yield new Later(() => this.#large(plan, n))
+          if (what !== deed.large || skipped) continue
+          yield group
+          group = []
+          yield () => this.#large(plan, n)
           continue
         }
-        const result = results.subarray(at, at + readResultWords)
+        const later = skipped ? undefined : this.#takeResult(plan, n, results, at, arena, group)
         at += readResultWords
-        if (!skipped) yield* this.#takeResult(plan, n, result, arena)
+        if (later === undefined) continue
+        yield group
+        group = []
+        yield later
       }
       if (!skipped) this.#options.onBlock(plan.path)
     }
+    yield group
   }
 
-  *#takeResult(plan: DirectoryPlan, n: number, result: Int32Array, arena: Arena): Generator<Change | Later> {
+  /** Adds to the group what needs no waiting. */
+  #takeResult(
+    plan: DirectoryPlan,
+    n: number,
+    results: Int32Array,
+    at: number,
+    arena: Arena,
+    group: Change[],
+  ): Later | undefined {
     const i = plan.entries[n] as number
-    const status = result[0] as number
-    if (status === readStatus.large) {
-      yield new Later(() => this.#large(plan, n))
-      return
-    }
-    if (status === readStatus.noRoom) {
-      yield new Later(() => this.#alone(plan, n))
-      return
-    }
+    const status = results[at] as number
+    if (status === readStatus.large) return () => this.#large(plan, n)
+    if (status === readStatus.noRoom) return () => this.#alone(plan, n)
     const path = pathIn(plan, i)
     if (status === readStatus.vanished) {
       this.#vanished.add(path)
-      return
+      return undefined
     }
-    const xattrs = this.#xattrs(plan, n, result, arena)
+    const xattrs = this.#xattrs(plan, n, results, at, arena)
     const kind = (plan.block.words[plan.block.wordOf(i)] as number) & 0o170000
-    if (kind === fileKind.directory) yield* this.#directory(plan, n, i, path, xattrs)
-    else if (kind === fileKind.symlink) yield* this.#symlink(plan, n, i, path, xattrs)
-    else yield* this.#file(plan, n, i, path, xattrs, result, arena)
+    if (kind === fileKind.directory) this.#directory(plan, n, i, path, xattrs, group)
+    else if (kind === fileKind.symlink) this.#symlink(plan, n, i, path, xattrs, group)
+    else this.#file(plan, n, i, path, xattrs, results, at, arena, group)
+    return undefined
   }
 
-  *#file(
+  #file(
     plan: DirectoryPlan,
     n: number,
     i: number,
     path: string,
     xattrs: Xattrs | undefined,
-    result: Int32Array,
+    results: Int32Array,
+    at: number,
     arena: Arena,
-  ): Generator<Change> {
-    const status = result[0] as number
+    group: Change[],
+  ): void {
+    const status = results[at] as number
     const isNew = plan.isNew[n] === 1
     if (status === readStatus.same) {
       if (this.#metadataDiffers(plan, n, i) || xattrs !== undefined)
-        yield this.#attributesOf(plan, i, path, xattrs)
+        group.push(this.#attributesOf(plan, i, path, xattrs))
     } else {
       const store = this.#store
-      const length = result[2] as number
-      if (!isNew) yield { type: 'replace', store, path: path as EntryPath }
+      const length = results[at + 2] as number
+      if (!isNew) group.push({ type: 'replace', store, path: path as EntryPath })
       if (length > 0 || isNew) {
-        const data = arena.view(result[1] as number, length)
-        yield { type: 'write', store, path: path as EntryPath, offset: 0, data, recycle: arena.giveBack }
+        const data = arena.view(results[at + 1] as number, length)
+        group.push({
+          type: 'write',
+          store,
+          path: path as EntryPath,
+          offset: 0,
+          data,
+          recycle: arena.giveBack,
+        })
       }
-      yield this.#attributesOf(plan, i, path, xattrs)
-      if (!isNew) yield { type: 'replaced', store, path: path as EntryPath }
+      group.push(this.#attributesOf(plan, i, path, xattrs))
+      if (!isNew) group.push({ type: 'replaced', store, path: path as EntryPath })
       this.#sent(path, !isNew, length)
       if (status === readStatus.restless) this.#options.onRestless(path)
     }
     this.#settle(plan.block, i)
   }
 
-  *#symlink(
+  #symlink(
     plan: DirectoryPlan,
     n: number,
     i: number,
     path: string,
     xattrs: Xattrs | undefined,
-  ): Generator<Change> {
+    group: Change[],
+  ): void {
     const target = plan.block.payload(i)
     const old = plan.oldEntries[n] as number
     const same = old >= 0 && plan.old?.payload(old).equals(target) === true
     if (!same) {
       const node = { kind: 'symlink', target: target.toString('latin1') } as const
-      yield { type: 'node', store: this.#store, path: path as EntryPath, node }
+      group.push({ type: 'node', store: this.#store, path: path as EntryPath, node })
       this.#sent(path, false, 0)
     }
     if (!same || this.#metadataDiffers(plan, n, i) || xattrs !== undefined)
-      yield this.#attributesOf(plan, i, path, xattrs)
+      group.push(this.#attributesOf(plan, i, path, xattrs))
     this.#settle(plan.block, i)
   }
 
-  *#directory(
+  #directory(
     plan: DirectoryPlan,
     n: number,
     i: number,
     path: string,
     xattrs: Xattrs | undefined,
-  ): Generator<Change> {
+    group: Change[],
+  ): void {
     const unknown = (plan.oldEntries[n] as number) < 0
     if (unknown && path !== '') {
-      yield { type: 'node', store: this.#store, path: path as EntryPath, node: { kind: 'directory' } }
+      group.push({
+        type: 'node',
+        store: this.#store,
+        path: path as EntryPath,
+        node: { kind: 'directory' },
+      })
       this.#sent(path, false, 0)
     }
     this.#attributes.set(path, {
@@ -303,7 +328,7 @@ export class PassRun {
   }
 
   /** Read with memory of its own: the file has grown since it was seen. */
-  async *#alone(plan: DirectoryPlan, n: number): AsyncGenerator<Change> {
+  async *#alone(plan: DirectoryPlan, n: number): AsyncGenerator<Change[]> {
     const { pool, root, racyMs, arenas } = this.#options
     const arena = arenas.take()
     assert(arena.bytes.length === arenaBytes, 'an arena has room for any small file')
@@ -315,14 +340,14 @@ export class PassRun {
       oldEntries: Int32Array.of(plan.oldEntries[n] as number),
     }
     const { results } = await pool.read({ kind: 'read', root, racyMs, items: [item], arena: arena.memory })
-    for (const item of this.#takeResult(plan, n, results, arena)) {
-      if (item instanceof Later) yield* item.entries()
-      else yield item
-    }
+    const group: Change[] = []
+    const later = this.#takeResult(plan, n, results, 0, arena, group)
+    yield group
+    if (later !== undefined) yield* later()
     arena.done()
   }
 
-  async *#large(plan: DirectoryPlan, n: number): AsyncGenerator<Change> {
+  async *#large(plan: DirectoryPlan, n: number): AsyncGenerator<Change[]> {
     const i = plan.entries[n] as number
     const path = pathIn(plan, i)
     const old = plan.oldEntries[n] as number
@@ -332,7 +357,7 @@ export class PassRun {
       old: old < 0 || plan.old === undefined ? undefined : knownFile(plan.old, old),
       isNew: plan.isNew[n] === 1,
     })
-    yield* file.entries()
+    for await (const change of file.entries()) yield [change]
     const { outcome } = file
     if (outcome === undefined) {
       this.#vanished.add(path)
@@ -353,15 +378,15 @@ export class PassRun {
     }
   }
 
-  *#link(link: PlannedLink): Generator<Change> {
+  #link(link: PlannedLink, group: Change[]): void {
     const { name, leader } = link
     const path = name.path as EntryPath
     if (this.#isVanished(leader.path) || this.#isVanished(name.directory) || this.#failed.has(leader.path))
       return
     if (!link.isLinked || this.#replaced.has(leader.path)) {
-      if (link.exists) yield { type: 'remove', store: this.#store, path }
+      if (link.exists) group.push({ type: 'remove', store: this.#store, path })
       const node = { kind: 'hardlink', to: leader.path as EntryPath } as const
-      yield { type: 'node', store: this.#store, path, node }
+      group.push({ type: 'node', store: this.#store, path, node })
       this.#sent(name.path, false, 0)
     }
     this.#takeOver(link)
@@ -391,12 +416,12 @@ export class PassRun {
     if (!still || !replaceInPlace(into, i, entry)) into.setFlags(i, into.flags(i) | entryFlag.pending)
   }
 
-  *#directoryAttributes(): Generator<Change> {
+  #directoryAttributes(group: Change[]): void {
     const paths = [...this.#attributes.keys()].sort((a, b) => depth(b) - depth(a) || (a < b ? -1 : 1))
     for (const path of paths) {
       if (this.#isVanished(path)) continue
       const { change, differs, done } = this.#attributes.get(path) as PendingAttributes
-      if (differs || this.#touched.has(path)) yield change
+      if (differs || this.#touched.has(path)) group.push(change)
       done()
     }
   }
@@ -410,10 +435,11 @@ export class PassRun {
   }
 
   /** Undefined: as before; none where there were some before is said. */
-  #xattrs(plan: DirectoryPlan, n: number, result: Int32Array, arena: Arena): Xattrs | undefined {
-    if ((result[4] as number) > 0) {
-      const start = result[3] as number
-      return decodeXattrs(arena.bytes.subarray(start, start + (result[4] as number)))
+  #xattrs(plan: DirectoryPlan, n: number, results: Int32Array, at: number, arena: Arena): Xattrs | undefined {
+    const length = results[at + 4] as number
+    if (length > 0) {
+      const start = results[at + 3] as number
+      return decodeXattrs(arena.bytes.subarray(start, start + length))
     }
     if (plan.isNew[n] === 1) return undefined
     const old = plan.oldEntries[n] as number

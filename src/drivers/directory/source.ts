@@ -16,10 +16,11 @@ import { randomUUID } from 'node:crypto'
 import { describeSystemError, HotspareError, isSystemError } from '../../os/errors.ts'
 import { StatBuffer } from '../../os/stat-buffer.ts'
 import { statFd } from '../../os/tree-calls.ts'
-import { type Commit, displayPath, type Entry, type Position } from '../../stream/entry.ts'
+import { type Change, type Commit, displayPath, type Entry, type Position } from '../../stream/entry.ts'
 import type { Hold, ReadOptions, Source } from '../../stream/source.ts'
 import type { SourceOptions } from '../driver.ts'
 import { ArenaPool } from './arena-pool.ts'
+import { GroupedEntries } from './grouped-entries.ts'
 import type { HintedNames } from './hints.ts'
 import { IndexStore } from './index-store.ts'
 import { isEmptyPlan, type PassPlan, pathIn, planPass } from './pass-plan.ts'
@@ -125,7 +126,11 @@ class TreeSource implements DirectorySource {
     )
   }
 
-  async *read(from: Position | undefined, options: ReadOptions): AsyncGenerator<Entry> {
+  read(from: Position | undefined, options: ReadOptions): AsyncIterable<Entry> {
+    return new GroupedEntries(this.#read(from, options))
+  }
+
+  async *#read(from: Position | undefined, options: ReadOptions): AsyncGenerator<readonly Entry[]> {
     if (this.#reading) throw new Error('one iteration at a time')
     this.#reading = true
     const { clock } = this.#options
@@ -256,7 +261,7 @@ class TreeSource implements DirectorySource {
     first: HintedNames | 'all',
     startedMs: number,
     signal: AbortSignal,
-  ): AsyncGenerator<Entry, boolean> {
+  ): AsyncGenerator<readonly Entry[], boolean> {
     const index = this.#index as TreeIndex
     const held = this.#held
     const unsaved = new Set<string>()
@@ -287,17 +292,15 @@ class TreeSource implements DirectorySource {
       })
       let roundGiven = 0
       const last = new Set<string>()
-      for await (const change of run?.entries() ?? []) {
-        if (change !== undefined) {
-          roundGiven++
-          // the attributes of directories follow from what is in them
-          const telling = held !== undefined && last.size < restlessMax
-          if (telling && (change.type !== 'attributes' || last.size === 0)) last.add(change.path)
-          yield change
+      for await (const group of run?.entries() ?? []) {
+        if (group !== undefined) {
+          roundGiven += group.length
+          if (held !== undefined) noteLast(group, last)
+          yield group
         } else if (run !== undefined && (run.bytes >= commitBytesMax || run.files >= commitFilesMax)) {
           run.files = 0
           run.bytes = 0
-          yield this.#commit({ index, blocks: current.blocks, gone }, unsaved, startedMs, 'unfinished')
+          yield [this.#commit({ index, blocks: current.blocks, gone }, unsaved, startedMs, 'unfinished')]
         }
       }
       signal.throwIfAborted()
@@ -326,7 +329,7 @@ class TreeSource implements DirectorySource {
       return true
     }
     const kind = held === undefined ? 'complete' : still ? 'held' : 'complete'
-    yield this.#commit({ index, blocks: new Map(), gone: new Set() }, unsaved, startedMs, kind)
+    yield [this.#commit({ index, blocks: new Map(), gone: new Set() }, unsaved, startedMs, kind)]
     return true
   }
 
@@ -472,6 +475,14 @@ class TreeSource implements DirectorySource {
     if (isSystemError(error, 'ENOENT'))
       return new HotspareError('source-missing', `${this.#options.path} is gone.`, { cause: error })
     return describeSystemError(error, `Reading ${this.#options.path}`)
+  }
+}
+
+/** The attributes of directories follow from what is in them. */
+function noteLast(group: readonly Change[], last: Set<string>): void {
+  for (const change of group) {
+    if (last.size >= restlessMax) return
+    if (change.type !== 'attributes' || last.size === 0) last.add(change.path)
   }
 }
 
