@@ -27,7 +27,8 @@ export class LogSpace {
   readonly #subscribers: SubscriberTable
   readonly #notice: (notice: LogNotice) => void
   #fullSinceMs: number | undefined
-  #changed = new AbortController()
+  /** Aborted when there may be space; there is none while nobody waits. */
+  #changed: AbortController | undefined
 
   constructor(
     log: SpacedLog,
@@ -51,8 +52,8 @@ export class LogSpace {
 
   /** Something was acknowledged, or limits have changed. */
   changed(): void {
-    this.#changed.abort()
-    this.#changed = new AbortController()
+    this.#changed?.abort()
+    this.#changed = undefined
   }
 
   /** Resolves when so many bytes may be appended; rejects with the signal's reason. */
@@ -62,8 +63,9 @@ export class LogSpace {
     try {
       for (;;) {
         signal.throwIfAborted()
-        const changed = this.#changed.signal
         if (this.fits(bytes)) break
+        this.#changed ??= new AbortController()
+        const changed = this.#changed.signal
         // what is not durable has not been seen by anybody, and could not have been acknowledged
         await this.#log.sync()
         await this.#log.makeRoom()

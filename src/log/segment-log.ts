@@ -45,7 +45,7 @@ import { Turns } from './turns.ts'
 import { writeTransactions } from './txlog-file.ts'
 
 const segmentBytesDefault = 16 * 1024 * 1024
-const segmentBytesMin = 64 * 1024
+const segmentBytesMin = 4 * 1024
 const bufferBytesDefault = 4 * 1024 * 1024
 /** Acknowledgements are made durable so long after they came, at the latest. */
 const stateDelayMs = 1000
