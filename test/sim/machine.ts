@@ -1,5 +1,5 @@
 /** One host of the simulation: a disk with a cache that a crash loses, a clock, a place in the network, and what runs on it. */
-import { FaultyStorage, type Plan, type Step } from '../../src/os/testing/faulty-storage.ts'
+import { FaultyStorage, MachineDown, type Plan, type Step } from '../../src/os/testing/faulty-storage.ts'
 import { MemoryDisk } from '../../src/os/testing/memory-disk.ts'
 import type { Random } from '../../src/os/testing/random.ts'
 import { openServer } from '../../src/server/open-server.ts'
@@ -9,6 +9,11 @@ import type { VirtualNetwork } from './virtual-network.ts'
 import { MachineClock, type VirtualTime } from './virtual-time.ts'
 
 const secret = Buffer.alloc(32, 7)
+
+/** What ran on a machine that has crashed may say anything. */
+export function isOfTheDead(error: unknown): boolean {
+  return error instanceof MachineDown || (error instanceof Error && isOfTheDead(error.cause ?? undefined))
+}
 
 export class Machine {
   readonly name: string
@@ -121,7 +126,7 @@ export class SlowStorage extends FaultyStorage {
     this.#clock = clock
   }
 
-  override async step<T>(
+  override step<T>(
     about: Omit<Step, 'number'>,
     work: () => T,
     part?: () => void,
@@ -129,7 +134,9 @@ export class SlowStorage extends FaultyStorage {
   ): Promise<T> {
     // nobody goes through them one by one here, and they would fill the memory
     this.steps.length = 0
-    if (this.delayMs > 0 && about.call === 'fdatasync') await this.#clock.sleep(this.delayMs)
-    return super.step(about, work, part, failed)
+    const step = () => super.step(about, work, part, failed)
+    return this.delayMs > 0 && about.call === 'fdatasync'
+      ? this.#clock.sleep(this.delayMs).then(step)
+      : step()
   }
 }

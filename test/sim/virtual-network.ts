@@ -197,16 +197,19 @@ class Way {
     if (this.#state !== 'open') throw broken()
   }
 
-  async *read(): AsyncIterable<Buffer> {
+  read(): AsyncIterable<Buffer> {
+    return { [Symbol.asyncIterator]: () => ({ next: () => this.#next() }) }
+  }
+
+  async #next(): Promise<IteratorResult<Buffer, undefined>> {
     for (;;) {
       const piece = this.#arrived.shift()
-      if (piece !== undefined) yield piece
-      else if (this.#state === 'broken') throw broken()
-      else if (this.#ended || this.#state === 'abandoned') return
-      else
-        await new Promise<void>(resolve => {
-          this.#readerWakes = resolve
-        })
+      if (piece !== undefined) return { done: false, value: piece }
+      if (this.#state === 'broken') throw broken()
+      if (this.#ended || this.#state === 'abandoned') return { done: true, value: undefined }
+      await new Promise<void>(resolve => {
+        this.#readerWakes = resolve
+      })
     }
   }
 

@@ -1,0 +1,134 @@
+/**
+ * What may never be seen, at any moment:
+ *
+ *     prefix       a copy is what its own journal says, and that is a prefix of what some primary committed
+ *     no loss      what was said to be durable at a standby is there when that one is promoted
+ *     one primary  of an epoch there is one server that acts as its primary
+ *
+ * All is read from the disks themselves, past whatever a server says of itself.
+ */
+import assert from 'node:assert/strict'
+import { scriptJournalEnd } from '../../src/server/testing/script-driver.ts'
+import { compareEpochs, type Epoch, epochText } from '../../src/stream/epoch.ts'
+import { type Servers, storeNames } from './servers.ts'
+
+/** What a standby was said to have, under which reign. */
+export interface Assurance {
+  readonly peer: string
+  readonly epoch: Epoch
+  readonly journals: ReadonlyMap<string, Buffer>
+}
+
+/** A journal that was looked at and is well, and where its last whole transaction ends. */
+interface Looked {
+  readonly journal: Buffer
+  readonly end: number
+}
+
+export class Laws {
+  readonly #servers: Servers
+  /** Every journal that a primary ever had, by its longest form: copies are prefixes of one of them. */
+  readonly #histories = new Map<string, Buffer[]>(storeNames.map(store => [store, []]))
+  readonly #assurances: Assurance[] = []
+  readonly #primaryOf = new Map<string, string>()
+  /** By machine and store. */
+  readonly #looked = new Map<string, Looked>()
+
+  constructor(servers: Servers) {
+    this.#servers = servers
+  }
+
+  /** So many had a primary. */
+  get epochs(): number {
+    return this.#primaryOf.size
+  }
+
+  /** What an application has written there, synced or not: a source may have read it, and a crash may lose it. */
+  remember(writers: ReadonlySet<string>): void {
+    for (const name of writers) {
+      for (const store of storeNames) {
+        const histories = this.#histories.get(store) as Buffer[]
+        const file = this.#servers.journalFile(name, store)
+        const last = histories.at(-1)
+        if (last !== undefined && file.subarray(0, last.length).equals(last)) {
+          if (file.length === last.length) continue
+          histories.pop()
+        }
+        histories.push(Buffer.from(file))
+      }
+    }
+  }
+
+  assure(assurance: Assurance): void {
+    this.#assurances.push(assurance)
+  }
+
+  /** One primary, and prefix: of all machines but those where the application is at work. */
+  look(writers: ReadonlySet<string>): void {
+    this.remember(writers)
+    this.#lookAtPrimaries()
+    for (const store of storeNames)
+      for (const { name } of this.#servers.all) if (!writers.has(name)) this.#lookAtCopy(name, store)
+  }
+
+  #lookAtPrimaries(): void {
+    for (const { name, epoch } of this.#servers.primaries()) {
+      const key = epochText(epoch)
+      const known = this.#primaryOf.get(key)
+      assert.ok(
+        known === undefined || known === name,
+        `${known} and ${name} are both primaries of epoch ${key}`,
+      )
+      this.#primaryOf.set(key, name)
+    }
+  }
+
+  #lookAtCopy(name: string, store: string): void {
+    const file = this.#servers.journalFile(name, store)
+    const place = `${name} ${store}`
+    const before = this.#looked.get(place)
+    if (before?.journal.equals(file)) return
+    const journal = Buffer.from(file)
+    // what was looked at is not read again, as long as it stands there
+    const known =
+      before !== undefined && journal.subarray(0, before.end).equals(before.journal.subarray(0, before.end))
+        ? before.end
+        : 0
+    const end = known + scriptJournalEnd(journal.subarray(known))
+    const copy = journal.subarray(0, end)
+    const histories = this.#histories.get(store) ?? []
+    assert.ok(
+      histories.some(history => history.subarray(0, end).equals(copy)),
+      `${name} has ${end} bytes of ${store} that nobody committed in this order`,
+    )
+    this.#looked.set(place, { journal, end })
+  }
+
+  /** No loss: `name` was promoted, and stood in that epoch before. */
+  lookAtPromoted(name: string, before: Epoch): void {
+    for (const { peer, epoch, journals } of this.#assurances) {
+      if (peer !== name || compareEpochs(epoch, before) !== 0) continue
+      for (const [store, journal] of journals) {
+        const found = this.#servers.journal(name, store)
+        assert.ok(
+          found.subarray(0, journal.length).equals(journal),
+          `${name} was promoted with ${found.length} bytes of ${store}, and ${journal.length} were durable there`,
+        )
+      }
+    }
+  }
+
+  /** Equal at the end. */
+  lookAtEnd(primary: string): void {
+    for (const store of storeNames) {
+      const wanted = this.#servers.journal(primary, store)
+      for (const { name } of this.#servers.all) {
+        const found = this.#servers.journal(name, store)
+        assert.ok(
+          found.equals(wanted),
+          `${name} has ${found.length} bytes of store ${store}, and the primary ${primary} ${wanted.length}`,
+        )
+      }
+    }
+  }
+}
