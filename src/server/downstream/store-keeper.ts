@@ -37,7 +37,7 @@ export interface StoreKeeperOptions extends DownstreamOptions {
   outOfStep(reason: string): void
 }
 
-/** on: for ever. rest: up to a consistent commit. dry: to the end of the log. */
+/** on: for ever. rest: up to a commit that it may rest at. dry: to the end of the log. */
 export type Wish = 'on' | 'rest' | 'dry'
 
 /** A copy that is being made equal to the upstream's beside the log. */
@@ -77,7 +77,12 @@ export class StoreKeeper {
   #position: Position | undefined
   #consistent: StoreStatus['consistent']
   #standsConsistent: ReplicaStand['consistent']
-  #atConsistent = false
+  /**
+   * It stands at a consistent commit; or it never had one (a directory before its first maintenance window), and then any
+   * whole commit is as good as another.
+   */
+  #mayRest = false
+  #wasConsistent = false
   #applying: { readonly stop: AbortController; readonly source: LogSource } | undefined
   #synchronising = false
   #attempt = 0
@@ -225,7 +230,7 @@ export class StoreKeeper {
     this.#closing.signal.throwIfAborted()
   }
 
-  /** Resolves when what the copy holds is known, or cannot be for now. */
+  /** Resolves when what the copy holds is known, or a fault is in the way of that. */
   async whenKnown(): Promise<void> {
     await this.#until(() => this.#known || this.#fault !== undefined)
   }
@@ -315,7 +320,7 @@ export class StoreKeeper {
     }
   }
 
-  /** The copy rests at a consistent commit meanwhile; undefined when it has none in this log. */
+  /** The copy rests meanwhile, at a consistent commit if it ever had one. Throws `target-incomplete` when it cannot. */
   async whileResting<T>(
     signal: AbortSignal,
     work: (number: number, position: Position) => Promise<T>,
@@ -323,10 +328,10 @@ export class StoreKeeper {
     await this.whenKnown()
     return this.use('consistent', signal, async () => {
       const position = this.#position
-      if (this.#number === undefined || !this.#atConsistent || position === undefined) {
+      if (this.#number === undefined || !this.#mayRest || position === undefined) {
         throw new HotspareError(
           'target-incomplete',
-          `The copy of store '${this.store}' is not at a consistent commit here: ${this.fault ?? 'it is still applied to'}.`,
+          `The copy of store '${this.store}' does not rest here: ${this.fault ?? 'it is still applied to'}.`,
         )
       }
       return work(this.#through, position)
@@ -450,7 +455,7 @@ export class StoreKeeper {
     if (this.quarantine !== undefined && this.#known) return false
     if (!this.#known) return true
     if (this.#number === undefined) return false
-    if (this.#wish === 'rest') return !this.#atConsistent
+    if (this.#wish === 'rest') return !this.#mayRest
     return this.#wish === 'on' || this.#through < this.#options.log.durable
   }
 
@@ -491,7 +496,7 @@ export class StoreKeeper {
           store,
           reading,
           after: this.#through,
-          restsAt: commit => commit.consistent && this.#restIsWanted,
+          restsAt: commit => (commit.consistent || !this.#wasConsistent) && this.#restIsWanted,
         })
         this.#applying = { stop, source }
         this.#tell()
@@ -535,7 +540,7 @@ export class StoreKeeper {
         this.#look()
         this.#tell()
         const dry = this.#wish === 'dry' && this.#through >= this.#options.log.durable
-        if (dry || (this.#restIsWanted && this.#atConsistent)) stop.abort()
+        if (dry || (this.#restIsWanted && this.#mayRest)) stop.abort()
       },
     })
   }
@@ -567,7 +572,7 @@ export class StoreKeeper {
     const applying = this.#applying
     if (applying !== undefined) {
       const now = [...this.#claims].some(({ stop }) => stop === 'now')
-      const rests = this.#restIsWanted && this.#atConsistent && applying.source.waiting
+      const rests = this.#restIsWanted && this.#mayRest && applying.source.waiting
       const dry =
         this.#wish === 'dry' && this.#through >= this.#options.log.durable && applying.source.waiting
       if (now || rests || dry) applying.stop.abort()
@@ -628,7 +633,8 @@ export class StoreKeeper {
   #noteConsistent(replica: Replica, position: Position): void {
     this.#position = barePosition(position)
     const consistent = replica.consistent()
-    this.#atConsistent = consistent?.position === position
+    this.#wasConsistent = consistent !== undefined
+    this.#mayRest = consistent === undefined || consistent.position === position
     this.#status.moved(position, consistent)
     this.#consistent = undefined
     this.#standsConsistent = undefined

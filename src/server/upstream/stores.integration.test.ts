@@ -239,10 +239,8 @@ for (const [name, [driver, newApplication]] of Object.entries(cases)) {
       // one beside it, and one below it
       await family.open('c')
       family.connect('c')
-      if (driver !== directoryDriver) {
-        await family.open('d')
-        family.connect('d')
-      }
+      await family.open('d')
+      family.connect('d')
       for (let i = 0; i < 20; i++) {
         await application.write(10)
         await systemClock.sleep(2)
