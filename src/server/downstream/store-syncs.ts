@@ -90,12 +90,12 @@ export class StoreSyncs {
       case 'state-damaged':
       case 'diverged':
         await keeper.distrust()
-        return keeper.retryLater(error, false)
+        return keeper.retryLater(error)
       case 'log-removed':
       case 'log-gap':
-        return keeper.retryLater(error, false)
+        return keeper.retryLater(error)
       default:
-        if (applyFault(error) === 'passing') return keeper.retryLater(error, false)
+        if (applyFault(error) === 'passing') return keeper.retryLater(error)
         return keeper.cannotSync(error)
     }
   }

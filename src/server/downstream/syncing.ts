@@ -12,8 +12,8 @@ import { decodeEntry } from '../../stream/codec.ts'
 import type { EntryPath, StoreName } from '../../stream/entry.ts'
 import { readFrame } from '../../stream/frame.ts'
 import type { Inventory, InventoryFile } from '../../stream/sink.ts'
+import type { CopyInSync } from './copy-synchronisation.ts'
 import { InventoryPages } from './inventory-pages.ts'
-import type { CopyInSync } from './store-keeper.ts'
 
 const digestBytesMax = 8 * 1024 * 1024
 const digestBytes = { 'blake3-256': 32, xxh64: 8 } as const
