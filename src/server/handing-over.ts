@@ -26,6 +26,7 @@ const nearMsMax = 60_000
 /** Without a writer: for what is left. */
 const restMsMax = 60_000
 const receivedPollMs = 2
+const inStepPollMs = 20
 
 export class HandingOver {
   readonly #parts: ServerParts
@@ -58,9 +59,10 @@ export class HandingOver {
     this.#assertMay(link, epoch)
     const signal = sessionSignal(link)
     const { clock } = machine
-    await withinTime(clock, nearMsMax, signal, `${link.peer} did not come near`, left =>
-      upstream.waitFor(link.peer, left),
-    )
+    await withinTime(clock, nearMsMax, signal, `${link.peer} did not come near`, async left => {
+      await this.#inStep(link, left)
+      await upstream.waitFor(link.peer, left)
+    })
     const fromMs = clock.nowMs()
     tell('warning', 'handing-over', `Writers are stopped, to hand over to ${link.peer}.`)
     try {
@@ -128,9 +130,16 @@ export class HandingOver {
       throw new HotspareError('epoch-old', `${epochText(epoch)} is no epoch that ${peer} can begin here.`)
     if (session.peer.upstream !== this.#parts.settings.name)
       throw new HotspareError('usage', `${peer} does not take its log from this server.`)
-    const serving = this.#parts.upstream.servings().find(one => one.peer === peer)
-    if (serving?.state !== 'shipping')
-      throw new HotspareError('target-incomplete', `${peer} is being synchronised. Try again later.`)
+  }
+
+  /** Resolves when its stores are brought to it, so that it has all by taking the log. */
+  async #inStep({ peer }: Link, signal: AbortSignal): Promise<void> {
+    const { upstream, machine } = this.#parts
+    const serving = () => upstream.servings().find(one => one.peer === peer)
+    while (serving()?.state !== 'shipping') {
+      signal.throwIfAborted()
+      await machine.clock.sleep(inStepPollMs, signal)
+    }
   }
 
   async #tellWriters(): Promise<void> {
