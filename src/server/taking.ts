@@ -10,6 +10,8 @@ export class UpstreamTaking {
   readonly #once: ToldOnce
   #resting = false
   #taking: Taking | undefined
+  /** How far the log was when it was last said that it cannot be taken. */
+  #faultAt: { readonly code: string; readonly durable: number } | undefined
 
   constructor(parts: ServerParts, told: ToldOnce) {
     this.#parts = parts
@@ -41,7 +43,19 @@ export class UpstreamTaking {
       const message = error instanceof Error ? error.message : String(error)
       const code = error instanceof HotspareError ? error.code : 'link-refused'
       this.#once.tell(link.peer, 'error', { code, message })
-    }
+    } else this.#onFault(link.peer, error)
+  }
+
+  /** What is no fault of the connection does not pass with the next one, and the next session's end hides it. */
+  #onFault(peer: string, error: unknown): void {
+    if (!(error instanceof HotspareError) || error.code === 'link-broken' || error.code === 'server-stopped')
+      return
+    const { tell, log } = this.#parts
+    const { code, message } = error
+    const { durable } = log
+    if (this.#faultAt?.code === code && this.#faultAt.durable === durable) return
+    this.#faultAt = { code, durable }
+    tell('error', code, `The log of '${peer}' cannot be taken further: ${message} It is tried again.`)
   }
 
   /** Nothing more is taken until `go`; what came whole is durable when it resolves. */
