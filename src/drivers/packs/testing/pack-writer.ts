@@ -1,17 +1,18 @@
 /**
- * `node pack-writer.ts DIRECTORY PACK_BYTES KEEP_MS`: writes numbered records until it is killed: packs at full speed,
- * with a rest between them, so that what it keeps for a time is not more than any disk can copy in that time. (Packs
- * that are deleted sooner than a disk can take them are a gap, and no fault of a follower.)
+ * `node pack-writer.ts DIRECTORY PACK_BYTES KEEP_MS [BYTES_PER_SECOND]`: writes numbered records until it is killed:
+ * packs at full speed, with a rest between them, so that what it keeps for a time is not more than any disk can copy in
+ * that time. (Packs that are deleted sooner than a disk can take them are a gap, and no fault of a follower.)
  */
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { encodeRecord, judgePacks, packName, packNumbers } from './pack-store.ts'
 
-const [root, packBytesText, keepMsText] = process.argv.slice(2)
-if (root === undefined) throw new Error('usage: pack-writer.ts DIRECTORY PACK_BYTES KEEP_MS')
+const [root, packBytesText, keepMsText, bytesPerSecondText = '40000000'] = process.argv.slice(2)
+if (root === undefined)
+  throw new Error('usage: pack-writer.ts DIRECTORY PACK_BYTES KEEP_MS [BYTES_PER_SECOND]')
 const packBytes = Number(packBytesText)
 const keepMs = Number(keepMsText)
-const bytesPerSecondMax = 40_000_000
+const bytesPerSecondMax = Number(bytesPerSecondText)
 
 fs.mkdirSync(root, { recursive: true })
 let number = judgePacks(root)
