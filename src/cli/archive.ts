@@ -4,7 +4,7 @@ import { type ArchiveMember, archive, listArchive, verifyArchive } from '../daem
 import { errorCodes, HotspareError } from '../os/errors.ts'
 import { addCommand, type CommandContext, type CommonOptions, given } from './command.ts'
 import { formatBytes, formatCount, formatDuration, formatTime } from './format.ts'
-import { Output, styled } from './output.ts'
+import { Output } from './output.ts'
 
 const help = `
 Makes an archive of a copy's newest consistent state, also while it is being followed: a .tar, .tar.gz
@@ -151,10 +151,7 @@ async function verify(
     onNotice: notice => output.warn(`${notice.message} (${notice.code})`),
   }).finally(() => output.end())
   output.object(result)
-  for (const finding of result.findings) {
-    if (finding.ok) output.say(`${styled('green', 'ok')}    ${finding.what}`)
-    else output.warn(`${styled('red', 'FAILED')} ${finding.what}`)
-  }
+  output.findings(result.findings)
   const figures = `${formatCount(result.members, 'member')}, ${formatBytes(result.bytes)} in ${formatDuration(result.elapsedMs)}`
   if (result.valid) output.say(`${result.file} is whole (${figures})`)
   else output.warn(`${result.file} is damaged, or is not this copy (${figures}) (archive-damaged)`)

@@ -3,7 +3,7 @@ import { check } from '../daemon/check.ts'
 import { errorCodes } from '../os/errors.ts'
 import { addCommand, type CommandContext, type CommonOptions, given } from './command.ts'
 import { formatBytes, formatDuration } from './format.ts'
-import { Output, styled } from './output.ts'
+import { Output } from './output.ts'
 
 const help = `
 Reads the whole copy, and says what was proved: that it is what was recorded when it was made, and
@@ -33,10 +33,7 @@ export function registerCheck(program: Command, context: CommandContext): void {
         onNotice: notice => output.warn(`${notice.message} (${notice.code})`),
       }).finally(() => output.end())
       output.object(result)
-      for (const finding of result.findings) {
-        if (finding.ok) output.say(`${styled('green', 'ok')}    ${finding.what}`)
-        else output.warn(`${styled('red', 'FAILED')} ${finding.what}`)
-      }
+      output.findings(result.findings)
       const figures = `${formatBytes(result.bytes)} in ${formatDuration(result.elapsedMs)}`
       if (result.valid) output.say(`${result.target} is valid (${figures})`)
       else output.warn(`${result.target} did not pass its check (target-invalid)`)

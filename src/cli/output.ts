@@ -41,6 +41,14 @@ export class Output {
     process.stderr.write(`hotspare: ${text}\n`)
   }
 
+  /** What was proved, and what was refuted. */
+  findings(findings: readonly { readonly ok: boolean; readonly what: string }[]): void {
+    for (const { ok, what } of findings) {
+      if (ok) this.say(`${styled('green', 'ok')}    ${what}`)
+      else this.warn(`${styled('red', 'FAILED')} ${what}`)
+    }
+  }
+
   object(value: object): void {
     if (this.json) process.stdout.write(`${JSON.stringify(value)}\n`)
   }

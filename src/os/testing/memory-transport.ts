@@ -3,6 +3,7 @@
  * Deterministic: nothing waits for anything but the two sides.
  */
 import type { ByteStream, Listener, Transport } from '../transport.ts'
+import { MemoryQueue } from './memory-queue.ts'
 
 /** Written and not read yet; whoever writes more waits. */
 const bufferBytesDefault = 256 * 1024
@@ -33,7 +34,7 @@ export function memoryStreamPair(options: MemoryPairOptions = {}): MemoryPair {
     ...(options.binding !== undefined && { binding: options.binding }),
     ...(certificate !== undefined && { certificate }),
     read: () => input.read(),
-    write: (data: Uint8Array) => output.write(data),
+    write: (data: Uint8Array) => output.copy(data),
     close: () => {
       output.end()
       input.abandon()
@@ -49,81 +50,14 @@ export function memoryStreamPair(options: MemoryPairOptions = {}): MemoryPair {
   }
 }
 
-/** One direction. */
-class MemoryPipe {
-  readonly #bufferBytes: number
-  readonly #pieces: Buffer[] = []
-  #bytes = 0
-  #ended = false
-  /** Nobody reads any more. */
-  #abandoned = false
-  #broken: Error | undefined
-  #waiting: (() => void)[] = []
-
+/** Pieces are copied: whoever wrote them may use the memory again. */
+class MemoryPipe extends MemoryQueue<Buffer> {
   constructor(bufferBytes: number) {
-    this.#bufferBytes = bufferBytes
+    super({ underWayMax: bufferBytes, sizeOf: ({ length }) => length, what: 'stream' })
   }
 
-  async write(data: Uint8Array): Promise<void> {
-    this.#checkWritable()
-    if (data.length > 0) {
-      this.#pieces.push(Buffer.from(data))
-      this.#bytes += data.length
-      this.#changed()
-    }
-    while (this.#bytes > this.#bufferBytes) {
-      await this.#change()
-      this.#checkWritable()
-    }
-  }
-
-  async *read(): AsyncIterable<Buffer> {
-    for (;;) {
-      if (this.#broken !== undefined) throw this.#broken
-      if (this.#abandoned) return
-      const piece = this.#pieces.shift()
-      if (piece !== undefined) {
-        this.#bytes -= piece.length
-        this.#changed()
-        yield piece
-      } else if (this.#ended) return
-      else await this.#change()
-    }
-  }
-
-  end(): void {
-    this.#ended = true
-    this.#changed()
-  }
-
-  abandon(): void {
-    this.#abandoned = true
-    this.#pieces.length = 0
-    this.#changed()
-  }
-
-  break(error: Error): void {
-    this.#broken ??= error
-    this.#pieces.length = 0
-    this.#changed()
-  }
-
-  #checkWritable(): void {
-    if (this.#broken !== undefined) throw this.#broken
-    if (this.#ended) throw new Error('the stream is closed')
-    if (this.#abandoned) throw new Error('the other side has closed the connection')
-  }
-
-  #change(): Promise<void> {
-    return new Promise(resolve => {
-      this.#waiting.push(resolve)
-    })
-  }
-
-  #changed(): void {
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const wake of waiting) wake()
+  copy(data: Uint8Array): Promise<void> {
+    return this.write(Buffer.from(data))
   }
 }
 

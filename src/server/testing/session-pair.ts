@@ -1,71 +1,18 @@
 /** Two ends of a session without a connection: for tests of what speaks over one. Deterministic. */
 import type { LinkMessage } from '../../link/messages.ts'
 import type { Channel, Hello, Session, SessionFigures } from '../../link/session.ts'
+import { MemoryQueue } from '../../os/testing/memory-queue.ts'
 
 const underWayMax = 16
 
-class Queue {
-  readonly #messages: LinkMessage[] = []
-  #waiting: (() => void)[] = []
-  #ended = false
-  #broken: Error | undefined
-
-  async send(message: LinkMessage): Promise<void> {
-    this.#check()
-    this.#messages.push(message)
-    this.#changed()
-    while (this.#messages.length > underWayMax) {
-      await this.#change()
-      this.#check()
-    }
-  }
-
-  async *messages(): AsyncGenerator<LinkMessage> {
-    for (;;) {
-      if (this.#broken !== undefined) throw this.#broken
-      const message = this.#messages.shift()
-      if (message !== undefined) {
-        this.#changed()
-        yield message
-      } else if (this.#ended) return
-      else await this.#change()
-    }
-  }
-
-  end(): void {
-    this.#ended = true
-    this.#changed()
-  }
-
-  break(error: Error): void {
-    this.#broken ??= error
-    this.#changed()
-  }
-
-  #check(): void {
-    if (this.#broken !== undefined) throw this.#broken
-    if (this.#ended) throw new Error('the channel is closed')
-  }
-
-  #change(): Promise<void> {
-    return new Promise(resolve => {
-      this.#waiting.push(resolve)
-    })
-  }
-
-  #changed(): void {
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const wake of waiting) wake()
-  }
-}
+type Queue = MemoryQueue<LinkMessage>
 
 class Pipe {
   readonly queues = new Map<string, Queue>()
   #broken: Error | undefined
 
   queue(name: string): Queue {
-    const known = this.queues.get(name) ?? new Queue()
+    const known = this.queues.get(name) ?? new MemoryQueue({ underWayMax, sizeOf: () => 1, what: 'channel' })
     if (this.#broken !== undefined) known.break(this.#broken)
     this.queues.set(name, known)
     return known
@@ -105,8 +52,8 @@ class EndOfPair implements Session {
     const input = this.#input.queue(name)
     const output = this.#output.queue(name)
     return {
-      send: message => output.send(message),
-      messages: () => input.messages(),
+      send: message => output.write(message),
+      messages: () => input.read(),
       close: () => output.end(),
     }
   }
