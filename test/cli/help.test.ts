@@ -6,7 +6,13 @@ import { test } from 'node:test'
 import { errorCodes } from '../../src/os/errors.ts'
 import { hotspare, main, Run } from './hotspare.ts'
 
-const commands = ['follow', 'mirror', 'clone', 'check', 'status', 'drivers', 'demo']
+const commands =
+  'follow mirror clone check archive status serve init service query stats enqueue apply probe wait promote rejoin release drivers demo'.split(
+    ' ',
+  )
+/** Whose examples are of more than one host, or of its own commands. */
+const others = ['pair', 'queue', 'link']
+const queueCommands = ['show', 'verify', 'first', 'clear', 'move']
 const { version } = JSON.parse(
   await fs.readFile(join(import.meta.dirname, '../../package.json'), 'utf8'),
 ) as { version: string }
@@ -21,10 +27,24 @@ test('every command tells its version, and teaches by examples', async () => {
   }
 })
 
+test('what is done to the log is found by its name, each with the options of all commands', async () => {
+  const { exit, stdout } = await hotspare('queue', '--help')
+  assert.equal(exit, 0)
+  for (const command of queueCommands) {
+    assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'))
+    const help = (await hotspare('queue', command, '--help')).stdout
+    for (const option of ['--json', '--quiet']) assert.ok(help.includes(option), `queue ${command} ${option}`)
+  }
+})
+
 test('without a command the help is shown, as a mistake', async () => {
   const { exit, stderr } = await hotspare()
   assert.equal(exit, errorCodes.usage.exit)
-  for (const command of commands) assert.match(stderr, new RegExp(`^ {2}${command} `, 'm'))
+  const shown = [...stderr.matchAll(/^ {2}([a-z]+) /gm)]
+    .map(match => match[1])
+    .filter(name => name !== 'help')
+  for (const command of shown) assert.ok([...commands, ...others, 'hotspare'].includes(`${command}`), command)
+  for (const command of [...commands, ...others]) assert.ok(shown.includes(command), command)
 })
 
 test('an old Node.js is told what it lacks, with the status of the table', async () => {
