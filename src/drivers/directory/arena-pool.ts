@@ -1,7 +1,8 @@
 /** Shared memory that scanning threads read into, and that the sink gives back when it has no more use for it. */
 
-export const arenaBytes = 4 * 1024 * 1024
-const freeMax = 8
+export const arenaBytes = 2 * 1024 * 1024
+/** More than are ever under way: memory that is made anew costs more than the reading. */
+const freeMax = 16
 
 export class Arena {
   readonly memory: SharedArrayBuffer

@@ -7,7 +7,7 @@
  */
 import { isSystemError } from '../../os/errors.ts'
 import { StatBuffer } from '../../os/stat-buffer.ts'
-import { cName, EACCES, ENOENT, ENOTDIR, openFlag, systemError } from '../../os/tree-calls.ts'
+import { cName, EACCES, ENOENT, ENOTDIR, nameBuffer, openFlag, systemError } from '../../os/tree-calls.ts'
 import { displayPath } from '../../stream/entry.ts'
 import type { CopyCalls } from './copy-calls.ts'
 import { listNames } from './copy-names.ts'
@@ -24,6 +24,7 @@ export class CopyFiles {
   #lastPath: string | undefined
   #lastFd = -1
   readonly #stat = new StatBuffer()
+  readonly #name = nameBuffer()
   /** We are not root, and may change modes to get on. */
   readonly loosens: boolean
 
@@ -148,10 +149,17 @@ export class CopyFiles {
     const parent = parentOf(path)
     const directory = this.tryDirectory(parent)
     if (directory < 0) return directory
-    const name = cName(nameOf(path))
+    const name = this.#inNameBuffer(nameOf(path))
     const result = act(directory, name)
     if (result !== -(EACCES as number) || !this.#loosen(parent)) return result
     return act(directory, name)
+  }
+
+  /** As `cName`, in memory that the next one takes: for calls that are made at once. */
+  #inNameBuffer(name: string): Buffer {
+    if (name.length >= this.#name.length) return cName(name)
+    this.#name[this.#name.write(name, 'latin1')] = 0
+    return this.#name
   }
 
   /** Gives the owner all permissions on a directory and on those above it; false when that changed nothing. */

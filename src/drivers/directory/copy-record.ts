@@ -29,6 +29,10 @@ export const recordSection = { root: 1, directory: 2, directoryGone: 3, group: 4
 
 const entryByte = { gone: 0, node: 1, linked: 2 } as const
 const unpackedEntriesMax = 300_000
+/** With more than this, new directories are packed as soon as they are written: a first copy need not hold its files. */
+const newUnpackedMax = 10_000
+const entryBytesExpected = 128
+const noNames: ReadonlySet<string> = new Set()
 const pathBytesMax = 64 * 1024
 
 export class CopyRecord {
@@ -98,6 +102,7 @@ export class CopyRecord {
     const name = nameOf(path)
     const before = children.get(name)
     if (before !== undefined && before !== node) this.#letGo(path, before, node.kind)
+    if (before === undefined) this.#unpacked++
     children.set(name, node)
     this.#note(parentOf(path), parent, name)
     if (node.kind === 'directory' && !this.#directories.has(path)) {
@@ -135,6 +140,7 @@ export class CopyRecord {
     const node = children.get(nameOf(path))
     if (node === undefined) return
     this.#letGo(path, node, undefined)
+    this.#unpacked--
     children.delete(nameOf(path))
     this.#note(parentOf(path), parent, nameOf(path))
   }
@@ -241,11 +247,22 @@ export class CopyRecord {
       const directory = this.#directories.get(path)
       if (directory === undefined) continue
       const children = this.#unpack(directory)
-      sections.add(recordSection.directory, writer => {
-        writer.latin1(path)
-        for (const name of directory.changed ?? []) writeEntry(writer, name, children.get(name))
-      })
+      const changed = directory.changed ?? noNames
+      let start = 0
+      const section = sections.add(
+        recordSection.directory,
+        writer => {
+          start = writer.latin1(path).length
+          for (const name of changed) writeEntry(writer, name, children.get(name))
+        },
+        path.length + changed.size * entryBytesExpected,
+      )
       directory.changed = undefined
+      // of a directory that is new, the section is all there is
+      if (changed.size < children.size || this.#unpacked < newUnpackedMax) continue
+      directory.sections = [section.subarray(start)]
+      directory.children = undefined
+      this.#unpacked -= children.size
     }
     this.#rootChanged = false
     this.#goneDirectories.clear()
@@ -377,8 +394,9 @@ export class SectionWriter {
   readonly #parts: Buffer[] = []
   length = 0
 
-  add(type: number, write: (writer: ByteWriter) => unknown): void {
-    const writer = new ByteWriter(256)
+  /** Gives the section as it is written, which is not to be changed. */
+  add(type: number, write: (writer: ByteWriter) => unknown, bytesExpected = 256): Buffer {
+    const writer = new ByteWriter(bytesExpected)
     writer.raw(new Uint8Array(7))
     write(writer)
     const section = writer.finish()
@@ -386,6 +404,7 @@ export class SectionWriter {
     section.writeUIntLE(section.length - 7, 1, 6)
     this.#parts.push(section)
     this.length += section.length
+    return section
   }
 
   get parts(): readonly Buffer[] {

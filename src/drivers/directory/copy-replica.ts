@@ -33,7 +33,7 @@ import {
 } from './copy-protocol.ts'
 import { CopyState, type CopyStatus, toConsistent, toCopyCommit } from './copy-state.ts'
 
-const batchesInFlightMax = 4
+const batchesInFlightMax = 2
 const listedMax = 2_000
 const nothingToWaitFor = Promise.resolve()
 

@@ -21,7 +21,7 @@ import {
 } from '../../os/tree-calls.ts'
 import { readXattrs } from '../../os/xattr-calls.ts'
 import { type Change, displayPath, type EntryPath, type StoreName } from '../../stream/entry.ts'
-import type { Arena, ArenaPool } from './arena-pool.ts'
+import { type Arena, type ArenaPool, arenaBytes } from './arena-pool.ts'
 import { attributesChange, sameMetadata, type Xattrs } from './entry-attributes.ts'
 import { blockBytes, blockDigestBytes, entryFlag, isSmall } from './entry-flags.ts'
 import type { ScanPool } from './scan-pool.ts'
@@ -29,8 +29,8 @@ import type { BlocksAnswer } from './scan-protocol.ts'
 import { isGone, smallDigest } from './scan-read.ts'
 import { Signature } from './tree-block.ts'
 
-const blocksAtOnce = 4
-const requestsEach = 2
+const blocksAtOnce = arenaBytes / blockBytes
+const requestsEach = 3
 /** While writers are held. */
 const readingsMax = 4
 

@@ -22,8 +22,8 @@ import type { TreeIndex } from './tree-index.ts'
 import { decodeXattrs } from './xattr-bytes.ts'
 
 /** What one request reads at most, by the sizes that were seen. */
-const unitBytesMax = 3 * 1024 * 1024
-const unitEntriesMax = 1000
+const unitBytesMax = 1024 * 1024
+const unitEntriesMax = 400
 const requestsEach = 2
 
 export interface PassOptions {
