@@ -6,8 +6,10 @@ import { type FrameRead, readFrame } from '../stream/frame.ts'
 
 const readBytesDefault = 512 * 1024
 
+export type Readable = Pick<StorageFile, 'read'>
+
 export class FrameCursor {
-  readonly #file: StorageFile
+  readonly #file: Readable
   /** Bytes from here on are not read. */
   readonly #limit: number
   readonly #readBytes: number
@@ -15,7 +17,7 @@ export class FrameCursor {
   #base: number
   #at = 0
 
-  constructor(file: StorageFile, offset: number, limit: number, readBytes = readBytesDefault) {
+  constructor(file: Readable, offset: number, limit: number, readBytes = readBytesDefault) {
     this.#file = file
     this.#base = offset
     this.#limit = limit

@@ -17,6 +17,7 @@ import type { Commit, Position, StoreName } from '../stream/entry.ts'
 import { compareEpochs, type Epoch, epochText } from '../stream/epoch.ts'
 import type { Chain, LogPiece } from '../stream/log-piece.ts'
 import type { Sink } from '../stream/sink.ts'
+import type { Readable } from './frame-cursor.ts'
 import type {
   Log,
   LogDamage,
@@ -458,7 +459,7 @@ class SegmentLog implements Log {
       const segment = this.#segmentOf(number)
       const to = Math.min(this.durable, segment.last)
       const end = segment.durableEnd
-      const file = await this.#openToRead(segment, number)
+      const file = this.#toRead(segment, number)
       try {
         const readBytes = Math.min(512 * 1024, Math.max(4096, end - segment.seek(number).offset))
         const range = { path: segment.path, place: segment.seek(number), from: number, to, end, readBytes }
@@ -512,6 +513,19 @@ class SegmentLog implements Log {
       else high = middle - 1
     }
     return this.#segments[low] as Segment
+  }
+
+  /** Opened only when what is asked for is not in memory any more. */
+  #toRead(segment: Segment, number: number): Readable & { close(): Promise<void> } {
+    let file: StorageFile | undefined
+    return {
+      read: async (buffer, offset) => {
+        if (this.#writer.readRecent(segment, buffer, offset)) return buffer.length
+        file ??= await this.#openToRead(segment, number)
+        return file.read(buffer, offset)
+      },
+      close: async () => file?.close(),
+    }
   }
 
   async #openToRead(segment: Segment, number: number): Promise<StorageFile> {

@@ -1,9 +1,8 @@
 /** Gives a segment's transactions as pieces; what does not read as it was written is named and never given. */
 import { HotspareError } from '../os/errors.ts'
-import type { StorageFile } from '../os/storage.ts'
 import { frameHeaderBytes } from '../stream/frame.ts'
 import { type LogPiece, pieceBytesMax } from '../stream/log-piece.ts'
-import { FrameCursor } from './frame-cursor.ts'
+import { FrameCursor, type Readable } from './frame-cursor.ts'
 import { decodeRecord, isRecord } from './log-record.ts'
 import type { Place } from './segment.ts'
 
@@ -18,7 +17,7 @@ export interface SegmentRange {
   readonly readBytes?: number
 }
 
-export async function* readSegment(file: StorageFile, range: SegmentRange): AsyncGenerator<LogPiece> {
+export async function* readSegment(file: Readable, range: SegmentRange): AsyncGenerator<LogPiece> {
   const { path, place, from, to, end } = range
   const cursor = new FrameCursor(file, place.offset, end, range.readBytes)
   let number = place.number

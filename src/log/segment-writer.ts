@@ -10,6 +10,7 @@ import { parentDirectory, type Storage, type StorageFile } from '../os/storage.t
 import type { StoreName } from '../stream/entry.ts'
 import type { Chain } from '../stream/log-piece.ts'
 import type { StoreMark } from './log.ts'
+import { RecentBytes } from './recent-bytes.ts'
 import { type Segment, type SegmentStart, writeStart } from './segment.ts'
 import { Turns } from './turns.ts'
 
@@ -46,6 +47,7 @@ export class SegmentWriter {
   /** Where the next byte is appended, and where the next pending one is written. */
   #end: number
   #writtenEnd: number
+  #recent = new RecentBytes()
   /** Bytes may stand in the file behind what was written. */
   #mayBeLonger = false
   #durable: number
@@ -82,6 +84,11 @@ export class SegmentWriter {
 
   get durable(): number {
     return this.#durable
+  }
+
+  /** A segment's bytes, when they are in memory still; filled is the whole buffer or nothing. */
+  readRecent(segment: Segment, buffer: Uint8Array, offset: number): boolean {
+    return segment === this.#segment && this.#recent.read(buffer, offset)
   }
 
   get mustFlush(): boolean {
@@ -210,6 +217,7 @@ export class SegmentWriter {
         this.#mayBeLonger = true
         throw describeSystemError(error, `Cannot write to the log '${this.#segment.path}'`)
       }
+      this.#recent.add(data, this.#writtenEnd)
       this.#pending.splice(0, count)
       this.#pendingBytes -= bytes
       this.#writtenEnd += bytes
@@ -235,6 +243,7 @@ export class SegmentWriter {
       this.#segment = segment
       this.#end = segment.end
       this.#writtenEnd = segment.end
+      this.#recent = new RecentBytes()
       await old.close()
       return segment
     })

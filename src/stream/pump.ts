@@ -10,7 +10,7 @@ import type { InventoryPurpose, Sink } from './sink.ts'
 import type { Source } from './source.ts'
 
 /** A source that never has to wait must not keep the process's other work, as its links, from going on. */
-const turnEveryMs = 2
+const turnEveryMs = 0.5
 
 export interface PumpProgress {
   /** Bytes and transactions taken from the source since the pump started. */
