@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8'
 import type { Command } from 'commander'
 import { serve } from '../daemon/serve.ts'
 import { findConfig } from '../daemon/server-command.ts'
@@ -23,6 +24,8 @@ export function registerServe(program: Command, context: CommandContext): void {
     async (options: ServerCommandOptions) => {
       const output = new Output(options)
       const config = await findConfig(options.config)
+      // what comes over a link is buffers outside a small heap: by default each 20 MB of them cost a collection of all
+      setFlagsFromString('--heap-growing-percent=300')
       await serve({
         config,
         signal: context.signal,
