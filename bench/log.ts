@@ -1,9 +1,10 @@
 /** Append and acknowledge 1 KiB transactions, durable, 64 at a time: the log beside servers that do the same. */
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { freePort } from '../src/os/testing/free-port.ts'
 import type { Benchmark, Result, Setting } from './bench.ts'
 import { JetStream } from './jetstream.ts'
 import { end, median } from './measure.ts'
@@ -107,15 +108,6 @@ async function jetStream(directory: string, seconds: number): Promise<number> {
   } finally {
     await end(server)
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
 
 async function answers(port: number): Promise<void> {

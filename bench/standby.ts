@@ -4,13 +4,13 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { callServer } from '../src/daemon/server-client.ts'
+import { freePort } from '../src/os/testing/free-port.ts'
 import type { PromotionReport, ServerStatus } from '../src/server/server.ts'
 import type { Benchmark, Setting } from './bench.ts'
 import { makeDatabase } from './first-copy.ts'
@@ -304,16 +304,4 @@ class Sshd {
   end(): Promise<void> {
     return end(this.#child)
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      const port = typeof address === 'object' && address !== null ? address.port : 0
-      server.close(() => resolve(port))
-    })
-  })
 }

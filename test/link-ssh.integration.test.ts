@@ -1,9 +1,8 @@
 /** Links over ssh, with a real sshd on loopback that has keys and a configuration of its own. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -17,6 +16,7 @@ import { TestTrust, testHello } from '../src/link/testing/session-pair.ts'
 import { systemClock } from '../src/os/clock.ts'
 import { systemRandom } from '../src/os/random.ts'
 import { parseSshAddress, SshTransport } from '../src/os/ssh-transport.ts'
+import { freePort } from '../src/os/testing/free-port.ts'
 
 const sshd = '/usr/sbin/sshd'
 const installed = existsSync(sshd) && spawnSync('ssh', ['-V']).error === undefined
@@ -95,15 +95,6 @@ async function startSshd(t: TestContext, options: { readonly profile?: string } 
     ssh: ['ssh', '-F', path('ssh_config')],
     address: `ssh://${user}@127.0.0.1:${port}${path('hotspare')}?config=${path('hotspare.yaml')}`,
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 function answers(port: number): Promise<boolean> {

@@ -1,60 +1,14 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
-import { setImmediate } from 'node:timers/promises'
 import type { Replica } from '../drivers/driver.ts'
-import type { Clock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
 import type { Storage } from '../os/storage.ts'
+import { ManualClock } from '../os/testing/manual-clock.ts'
 import type { FollowerStatus } from '../replica/status-file.ts'
 import { type Commit, position, storeName } from '../stream/entry.ts'
 import type { Source } from '../stream/source.ts'
 import type { FollowEvent } from './events.ts'
 import { FollowMonitor } from './monitor.ts'
-
-/** Time that passes when the test says so. */
-class TestClock implements Clock {
-  #nowMs = 1_000_000
-  #sleepers: { readonly untilMs: number; wake(): void }[] = []
-  sleeps = 0
-
-  nowMs(): number {
-    return this.#nowMs
-  }
-
-  turn(): Promise<void> {
-    return Promise.resolve()
-  }
-  get sleeping(): number {
-    return this.#sleepers.length
-  }
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    this.sleeps++
-    if (signal?.aborted) return Promise.resolve()
-    return new Promise(resolve => {
-      const sleeper = { untilMs: this.#nowMs + ms, wake: resolve }
-      this.#sleepers.push(sleeper)
-      signal?.addEventListener('abort', () => {
-        this.#sleepers = this.#sleepers.filter(other => other !== sleeper)
-        resolve()
-      })
-    })
-  }
-  /** Lets time pass, and all that it wakes run. */
-  async pass(ms: number): Promise<void> {
-    const endMs = this.#nowMs + ms
-    for (;;) {
-      await setImmediate()
-      const next = this.#sleepers
-        .filter(({ untilMs }) => untilMs <= endMs)
-        .sort((a, b) => a.untilMs - b.untilMs)[0]
-      if (next === undefined) break
-      this.#nowMs = next.untilMs
-      this.#sleepers = this.#sleepers.filter(sleeper => sleeper !== next)
-      next.wake()
-    }
-    this.#nowMs = endMs
-  }
-}
 
 /** The one file that the monitor writes, in memory. */
 class StatusStorage {
@@ -90,13 +44,13 @@ const replica = { consistent: () => ({ position: position('p'), timeMs: 1 }) } a
 const source = (bytes: number) => ({ backlog: async () => ({ bytes }) }) as unknown as Source
 
 let storage: StatusStorage
-let clock: TestClock
+let clock: ManualClock
 let events: FollowEvent[]
 let monitor: FollowMonitor
 
 beforeEach(() => {
   storage = new StatusStorage()
-  clock = new TestClock()
+  clock = new ManualClock()
   events = []
   monitor = new FollowMonitor({
     storage: storage as unknown as Storage,

@@ -46,7 +46,7 @@ test('a full log that blocks takes nothing more until there is room, and says so
     notices.map(({ code }) => code),
     ['log-full'],
   )
-  clock.pass(61_000)
+  await clock.pass(61_000)
   await settled()
   assert.deepEqual(
     notices.map(({ code }) => code),

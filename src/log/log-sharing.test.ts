@@ -130,7 +130,7 @@ test('acknowledgements are written at most once a second and at close, and never
   log.acknowledge('stranger', 3)
   await turn()
   assert.equal(renames(), before)
-  clock.pass(1000)
+  await clock.pass(1000)
   for (let i = 0; i < 20; i++) await turn()
   assert.equal(renames(), before + 1)
   log.acknowledge('one', 1000)

@@ -5,9 +5,9 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from '../../src/os/testing/free-port.ts'
 
 const installed = '/usr/share/dokuwiki'
 const recipe = join(import.meta.dirname, '../../docs/recipes/dokuwiki.md')
@@ -137,13 +137,4 @@ export class WikiServer {
     process.kill(-(this.#process.pid as number), 'SIGKILL')
     await exited
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -1,7 +1,7 @@
 /** Logs on a disk in memory, and transactions to put into them. */
-import type { Clock } from '../../os/clock.ts'
 import type { Random } from '../../os/random.ts'
 import type { Storage } from '../../os/storage.ts'
+import { ManualClock } from '../../os/testing/manual-clock.ts'
 import { Random as SeededRandom } from '../../os/testing/random.ts'
 import { decodeEntry } from '../../stream/codec.ts'
 import { type Entry, entryPath, position, type StoreName, storeName } from '../../stream/entry.ts'
@@ -11,35 +11,6 @@ import type { Log, LogLimits, LogNotice, LogOptions } from '../log.ts'
 import { openLog } from '../segment-log.ts'
 
 export const roomy: LogLimits = { bytesMax: 1 << 30, whenFull: 'block', keepMs: 0, keepBytes: 0 }
-
-/** Time that moves when a test says so. */
-export class ManualClock implements Clock {
-  #nowMs = 1_000_000
-  #sleepers: { readonly untilMs: number; readonly wake: () => void }[] = []
-
-  nowMs(): number {
-    return this.#nowMs
-  }
-
-  turn(): Promise<void> {
-    return Promise.resolve()
-  }
-
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    if (signal?.aborted) return Promise.resolve()
-    return new Promise(resolve => {
-      this.#sleepers.push({ untilMs: this.#nowMs + ms, wake: resolve })
-      signal?.addEventListener('abort', () => resolve(), { once: true })
-    })
-  }
-
-  pass(ms: number): void {
-    this.#nowMs += ms
-    const due = this.#sleepers.filter(({ untilMs }) => untilMs <= this.#nowMs)
-    this.#sleepers = this.#sleepers.filter(({ untilMs }) => untilMs > this.#nowMs)
-    for (const { wake } of due) wake()
-  }
-}
 
 export function seededRandom(seed: number): Random {
   const random = new SeededRandom(seed)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
-import { createServer } from 'node:net'
+import { freePort } from '../../../os/testing/free-port.ts'
 
 export const prometheusInstalled = spawnSync('prometheus', ['--version']).status === 0
 
@@ -62,15 +62,4 @@ export async function startPrometheus(data: string, scrapes: boolean): Promise<P
       return Number(body.data.result[0]?.value[1] ?? 0)
     },
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.on('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject()))
-    })
-  })
 }
