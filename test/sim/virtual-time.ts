@@ -4,8 +4,8 @@
  */
 import type { Clock } from '../../src/os/clock.ts'
 
-/** A run of 200 steps has some hundred thousand: with more, something goes round for ever in ever so little time. */
-const wakesMax = 1_000_000
+/** A run of 200 steps has some ten thousand: with many more, something goes round for ever in ever so little time. */
+const wakesMax = 200_000
 
 interface Timer {
   readonly atMs: number
