@@ -104,6 +104,11 @@ export interface CheckReport {
   readonly bytes: number
 }
 
+export interface LiveCheckOptions {
+  readonly path: string
+  readonly signal: AbortSignal
+}
+
 export interface CloneOptions extends CopyOptions {
   /** Absolute path of the clone; does not exist. */
   readonly destination: string
@@ -131,6 +136,11 @@ export interface Driver {
   /** Makes a stopped copy openable by the engine, where the engine does not do so by itself. Idempotent. */
   recover(options: CopyOptions): Promise<void>
   check(options: CheckOptions): Promise<CheckReport>
+  /**
+   * The engine's own check of a live store, while its application writes: changes nothing, holds nobody, and may take long.
+   * Rejects when it cannot be made.
+   */
+  checkLive?(options: LiveCheckOptions): Promise<CheckReport>
   clone(options: CloneOptions): Promise<CloneReport>
   /**
    * The copy's newest consistent state, to be read while following goes on. Throws `target-missing` and

@@ -40,6 +40,15 @@ export interface PromotedStore {
   readonly position: Position | undefined
   readonly valid: boolean
   readonly findings: readonly string[]
+  /** It was too large to be read as a whole before it served: that is done afterwards, where its driver can. */
+  readonly unread?: true
+}
+
+/** What the whole check of a store found, after it was promoted. */
+export interface StoreCheck {
+  readonly valid: boolean
+  readonly findings: readonly string[]
+  readonly atMs: number
 }
 
 export interface PromotionReport {
@@ -66,6 +75,8 @@ export interface PromotionRecord {
   readonly atMs: number
   /** From `raised` on. */
   readonly result?: PromotionResult
+  /** Of stores that were unread, by their names. */
+  readonly checks?: Readonly<Record<StoreName, StoreCheck>>
 }
 
 export type PromotionResult = Omit<PromotionReport, 'steps' | 'already' | 'epoch'>

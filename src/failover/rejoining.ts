@@ -97,8 +97,8 @@ export async function rejoin(host: RejoinHost, upstream: string, signal: AbortSi
       ...(wholes.length === 0 ? {} : { wholes }),
     }
   } catch (error) {
-    // whoever asked hears of it; what was wanted before goes on being wanted
-    if (before === undefined && host.record() !== undefined) await host.save(undefined)
+    // whoever asked hears of it; what was wanted before goes on being wanted, and so does what cannot be taken back
+    if (before === undefined && host.record() !== undefined) await host.save(undefined).catch(() => undefined)
     await host.resume()
     throw error
   }

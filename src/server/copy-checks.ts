@@ -46,20 +46,23 @@ export class CopyChecks {
     const { store, copy, consistent, fault } = stand
     const findings: string[] = fault === undefined ? [] : [fault]
     let valid = consistent !== undefined
+    let isUnread = false
     if (consistent === undefined) findings.push('there is no consistent copy of it yet')
     else {
       const checked = await this.#check(stand, signal, within)
       findings.push(...checked.findings)
       valid = checked.valid
+      isUnread = checked.unread === true
     }
-    return { store, path: copy.path, position: consistent?.position, valid, findings }
+    const unread = isUnread ? ({ unread: true } as const) : {}
+    return { store, path: copy.path, position: consistent?.position, valid, findings, ...unread }
   }
 
   async #check(
     { driver, copy }: ReplicaStand,
     signal: AbortSignal,
     within: AbortSignal,
-  ): Promise<{ readonly valid: boolean; readonly findings: readonly string[] }> {
+  ): Promise<Pick<PromotedStore, 'valid' | 'findings' | 'unread'>> {
     const options = { ...copy, onProgress() {}, onNotice() {} }
     try {
       await driver.recover({ ...options, signal })
@@ -72,6 +75,7 @@ export class CopyChecks {
       const mebibytes = Math.round(stat.size / 1024 / 1024)
       return {
         valid: true,
+        unread: true,
         findings: [
           `it was closed at a commit whose digest was proved, and recovers; its ${mebibytes} MiB were not read as a whole`,
         ],
@@ -88,6 +92,7 @@ export class CopyChecks {
       if (!within.aborted) return { valid: false, findings: [`it cannot be checked: ${textOf(error)}`] }
       return {
         valid: true,
+        unread: true,
         findings: [
           'it was closed at a recorded commit, and recovers; a check of all of it would have taken longer',
         ],

@@ -6,6 +6,7 @@ import type { Level } from './messages.ts'
 import type { ServerActs, ServerMachine, ServerSettings } from './server.ts'
 import type { ServerStateFile } from './state.ts'
 import type { Upstream, UpstreamRole } from './upstream/upstream.ts'
+import type { WholeChecks } from './whole-checks.ts'
 
 export interface ServerParts {
   readonly settings: ServerSettings
@@ -18,6 +19,8 @@ export interface ServerParts {
   readonly upstream: Omit<Upstream, 'become'>
   /** One after another; at once when it has that role already. */
   become(role: UpstreamRole): Promise<void>
+  /** Of a primary. */
+  readonly checks: WholeChecks
   /** Of a standby. */
   downstream: Downstream | undefined
   /** Ends with the server. */

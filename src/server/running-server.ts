@@ -18,6 +18,7 @@ import { HandingOver } from './handing-over.ts'
 import { Links } from './links.ts'
 import type { Messages } from './messages.ts'
 import type { ServerParts } from './parts.ts'
+import { patiently } from './patiently.ts'
 import type { Link } from './peer-link.ts'
 import { Promoting } from './promoting.ts'
 import { reignOf } from './reign.ts'
@@ -39,6 +40,7 @@ import { UpstreamTaking } from './taking.ts'
 import { ToldOnce } from './told-once.ts'
 import { Turning } from './turning.ts'
 import { openUpstream } from './upstream/open-upstream.ts'
+import { WholeChecks } from './whole-checks.ts'
 
 export interface RunningServerOptions {
   readonly settings: ServerSettings
@@ -102,6 +104,7 @@ export class RunningServer implements Server {
       throw error
     })
     const roles = new RoleSwitch(upstream)
+    const checks = new WholeChecks({ settings, machine, state, tell })
     const over = new AbortController()
     running.server = new RunningServer(
       options,
@@ -113,7 +116,12 @@ export class RunningServer implements Server {
         log,
         links,
         upstream,
-        become: role => roles.become(role),
+        become: async role => {
+          // a store that changes hands is nobody's to read
+          await checks.stop()
+          await roles.become(role)
+        },
+        checks,
         downstream: undefined,
         signal: over.signal,
         tell,
@@ -175,6 +183,7 @@ export class RunningServer implements Server {
     if (role === 'primary') {
       const replaced = fencedBy !== undefined || rejoining !== undefined
       await parts.become({ kind: replaced ? 'fenced' : 'primary' })
+      if (!replaced) parts.checks.begin()
       this.#path = [parts.settings.name]
     } else {
       // of another upstream than before it is not known yet
@@ -195,6 +204,10 @@ export class RunningServer implements Server {
     }
     this.#taking.go()
     await parts.links.renew('the role has changed')
+  }
+
+  #beginPatiently(): Promise<void> {
+    return patiently(this.#parts, 'Beginning to do what the role says', () => this.#begin())
   }
 
   #hello(): Hello {
@@ -329,7 +342,7 @@ export class RunningServer implements Server {
   }
 
   #promotion(): Promotion {
-    return new Promotion(new Promoting(this.#parts, this.#taking, () => this.#begin()))
+    return new Promotion(new Promoting(this.#parts, this.#taking, () => this.#beginPatiently()))
   }
 
   /** Asked for before a crash, or before the answer was lost. */
@@ -354,13 +367,19 @@ export class RunningServer implements Server {
 
   async rejoin(upstream: string, signal: AbortSignal): Promise<RejoinReport> {
     const any = AbortSignal.any([signal, this.#over.signal])
-    const report = await this.#turns.run(async () => {
+    const rejoined = this.#turns.run(async () => {
       any.throwIfAborted()
       this.#parts.links.peer(upstream)
       const { role, upstream: known } = this.#parts.state.value
       // what it has beyond the upstream shows when it subscribes
       if (role === 'standby' && known === upstream && this.#taking.state === 'receiving') return { upstream }
-      return rejoin(new Turning(this.#parts, this.#taking, () => this.#begin()), upstream, any)
+      return rejoin(new Turning(this.#parts, this.#taking, () => this.#beginPatiently()), upstream, any)
+    })
+    const report = await rejoined.catch(async (error: unknown) => {
+      // what was begun and could not be taken back goes on by itself
+      const { rejoining } = this.#parts.state.value
+      if (rejoining !== undefined && !this.#over.signal.aborted) await this.#later.begin(rejoining.upstream)
+      throw error
     })
     this.#later.done()
     return report
@@ -437,6 +456,7 @@ export class RunningServer implements Server {
       await this.#turns.run(async () => {})
       await this.#later.idle()
       await this.#taking.rest()
+      await this.#parts.checks.stop()
       await upstream.close()
       await this.#parts.downstream?.close()
       this.#parts.downstream = undefined

@@ -43,10 +43,14 @@ const promotion = v.strictObject({
           position: v.optional(text),
           valid: v.boolean(),
           findings: v.array(text),
+          unread: v.optional(v.literal(true)),
         }),
       ),
       withoutWriterMs: v.optional(v.number()),
     }),
+  ),
+  checks: v.optional(
+    v.record(named, v.strictObject({ valid: v.boolean(), findings: v.array(text), atMs: moment })),
   ),
 })
 

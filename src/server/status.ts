@@ -2,7 +2,7 @@
 import { applySubscriber, type Taking } from './downstream/downstream.ts'
 import type { ServerParts } from './parts.ts'
 import type { PeerLink } from './peer-link.ts'
-import type { LinkState, LinkStatus, ServerStatus } from './server.ts'
+import type { LinkState, LinkStatus, ServerStatus, StoreStatus } from './server.ts'
 import type { Serving } from './upstream/upstream.ts'
 
 export function statusOf(parts: ServerParts, taking: Taking['state'] | undefined): ServerStatus {
@@ -30,7 +30,7 @@ export function statusOf(parts: ServerParts, taking: Taking['state'] | undefined
     },
     enqueuing,
     applying,
-    stores: downstream?.stores() ?? upstream.stores(),
+    stores: downstream?.stores() ?? upstream.stores().map(store => withCheck(parts, store)),
     links: links.all().map(peer =>
       peer.name === upstreamName
         ? upwards(parts, peer, taking)
@@ -43,6 +43,12 @@ export function statusOf(parts: ServerParts, taking: Taking['state'] | undefined
     receivedTransactions: downstream?.receivedTransactions ?? 0,
     shippedTransactions: upstream.shippedTransactions,
   }
+}
+
+/** What is wrong now comes first. */
+function withCheck({ checks }: ServerParts, status: StoreStatus): StoreStatus {
+  const message = status.message ?? checks.messageOf(status.store)
+  return message === undefined ? status : { ...status, message }
 }
 
 function upwards(

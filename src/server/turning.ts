@@ -9,6 +9,7 @@ import { compareEpochs, type Epoch, epochText } from '../stream/epoch.ts'
 import { applySubscriber } from './downstream/downstream.ts'
 import { hookEnvironment } from './hook-environment.ts'
 import type { ServerParts } from './parts.ts'
+import { patiently } from './patiently.ts'
 import type { Link } from './peer-link.ts'
 import { reignOf } from './reign.ts'
 import type { StoreState } from './state.ts'
@@ -243,9 +244,11 @@ export class Turning implements RejoinHost {
       )
       return { ...kept, role: 'standby', upstream, epoch: newer(epoch, newest), stores }
     })
-    await log.giveUpEpoch()
-    // who is below says anew from where it goes on
-    for (const { name } of log.subscribers()) if (name !== applySubscriber) await log.unsubscribe(name)
+    await patiently(this.#parts, 'Going over to another upstream', async () => {
+      await log.giveUpEpoch()
+      // who is below says anew from where it goes on
+      for (const { name } of log.subscribers()) if (name !== applySubscriber) await log.unsubscribe(name)
+    })
     tell('info', 'rejoined', `This server is a standby of ${upstream}, epoch ${epochText(epoch)}.`)
     this.#quiet = false
     await this.#begin()

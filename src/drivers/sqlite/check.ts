@@ -7,7 +7,7 @@
  */
 import { statSync } from 'node:fs'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
-import type { CheckOptions, CheckReport } from '../driver.ts'
+import type { CheckOptions, CheckReport, LiveCheckOptions } from '../driver.ts'
 import { digestFile, type ReadProgress, readPage, visitFrames } from './copy-pages.ts'
 import { type CopySnapshot, openCopySnapshot, withScratchDigests } from './copy-snapshot.ts'
 import type { CopyContent } from './copy-state.ts'
@@ -24,6 +24,23 @@ export async function checkSqliteCopy(options: CheckOptions): Promise<CheckRepor
     return await withScratchDigests(options, 'copy', digests => check(options, digests))
   } catch (error) {
     throw describeSystemError(error, `Checking ${options.path}`)
+  }
+}
+
+/** Of a database in WAL mode its log is not begun anew meanwhile; nobody waits. */
+export async function checkLiveDatabase({ path, signal }: LiveCheckOptions): Promise<CheckReport> {
+  const integrity = new IntegrityProcess(path, signal)
+  try {
+    const finding = integrityFinding(await integrity.check())
+    return { valid: finding.ok, findings: [finding], bytes: sizeOf(path) }
+  } catch (error) {
+    signal.throwIfAborted()
+    const described = describeSourceError(error, path)
+    // damage that the engine cannot even go through
+    if (!(described instanceof HotspareError) || described.code !== 'source-invalid') throw described
+    return { valid: false, findings: [{ ok: false, what: described.message }], bytes: sizeOf(path) }
+  } finally {
+    await integrity.close()
   }
 }
 
@@ -107,17 +124,20 @@ async function checkContent(
 
 async function checkIntegrity(integrity: IntegrityProcess, signal: AbortSignal): Promise<Finding> {
   try {
-    const messages = await integrity.check()
-    if (messages.length === 1 && messages[0] === 'ok') {
-      return { ok: true, what: "SQLite's integrity_check finds no fault" }
-    }
-    return {
-      ok: false,
-      what: `SQLite's integrity_check finds faults: ${messages.slice(0, 5).join('; ')}${messages.length > 5 ? ` and ${messages.length - 5} more` : ''}`,
-    }
+    return integrityFinding(await integrity.check())
   } catch (error) {
     signal.throwIfAborted()
     return { ok: false, what: `SQLite's integrity_check could not run: ${(error as Error).message}` }
+  }
+}
+
+function integrityFinding(messages: readonly string[]): Finding {
+  if (messages.length === 1 && messages[0] === 'ok')
+    return { ok: true, what: "SQLite's integrity_check finds no fault" }
+  const more = messages.length > 5 ? ` and ${messages.length - 5} more` : ''
+  return {
+    ok: false,
+    what: `SQLite's integrity_check finds faults: ${messages.slice(0, 5).join('; ')}${more}`,
   }
 }
 

@@ -39,6 +39,10 @@ export const sqliteDriver: Driver = {
     const { checkSqliteCopy } = await import('./check.ts')
     return checkSqliteCopy(options)
   },
+  async checkLive(options) {
+    const { checkLiveDatabase } = await import('./check.ts')
+    return checkLiveDatabase(options)
+  },
   async clone(options) {
     const { cloneSqliteCopy } = await import('./clone.ts')
     return cloneSqliteCopy(options)

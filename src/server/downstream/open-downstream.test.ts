@@ -178,3 +178,31 @@ test('a log that begins anew takes transactions of epochs that are older than th
   assert.deepEqual(standby.log.epoch, newer)
   await standby.close()
 })
+
+test('run dry: whatever is said of applying meanwhile, the copies take all there is and are closed', async () => {
+  const clock = new VirtualClock()
+  let full = false
+  const storage = new FaultyStorage(new MemoryDisk(), step =>
+    full && step.grows ? { kind: 'fail', code: 'ENOSPC', done: 'nothing' } : { kind: 'go' },
+  )
+  const upstream = await UpstreamScript.open(clock, [a], epoch)
+  const standby = await Standby.open({ storage, clock, stores: [a] })
+  standby.connect(upstream)
+  await upstream.commit(a)
+  await until(() => standby.downstream.applied === 1, 'applied')
+  await standby.downstream.setApplying(false)
+  await upstream.commit(a)
+  await until(() => upstream.acknowledged.received === 2, 'received')
+  full = true
+  let dry: unknown
+  void standby.downstream.runDry(new AbortController().signal).then(told => {
+    dry = told
+  })
+  await until(() => standby.messages.some(({ code }) => code === 'disk-full'), 'hindered')
+  full = false
+  await standby.downstream.setApplying(true)
+  await until(() => dry !== undefined, 'dry')
+  assert.deepEqual(dry, { number: 2, timeMs: 1002 })
+  await standby.downstream.resume()
+  await standby.close()
+})

@@ -56,6 +56,8 @@ class OpenedDownstream implements Downstream {
   #heardMs: number | undefined
   #received = 0
   #failed = false
+  /** The copies are to take all that the log has, and then nothing, until `resume`. */
+  #runsDry = false
 
   constructor(options: DownstreamOptions, places: readonly ReplicaPlace[]) {
     const own: DownstreamOptions = { ...options, failed: error => this.#fail(error) }
@@ -111,6 +113,7 @@ class OpenedDownstream implements Downstream {
   async setApplying(on: boolean): Promise<void> {
     const { state } = this.#options
     await state.update(value => ({ ...value, applying: on }))
+    if (this.#runsDry) return
     await this.resume()
     if (on && this.#keepers.all.some(({ number }) => number === undefined))
       this.#renew('copies that rested may be synchronised')
@@ -131,6 +134,7 @@ class OpenedDownstream implements Downstream {
     signal: AbortSignal,
   ): Promise<{ readonly number: number; readonly timeMs: number | undefined }> {
     const { log } = this.#options
+    this.#runsDry = true
     await this.#taking?.stop()
     await log.sync()
     await Promise.all(this.#keepers.all.map(keeper => keeper.dry(signal)))
@@ -159,6 +163,7 @@ class OpenedDownstream implements Downstream {
   }
 
   async resume(): Promise<void> {
+    this.#runsDry = false
     const wish = this.#options.state.value.applying ? 'on' : 'rest'
     await Promise.all(this.#keepers.all.map(keeper => keeper.wish(wish)))
   }
