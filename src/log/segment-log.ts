@@ -33,6 +33,7 @@ import { type OpenedSegments, openSegments, statePath } from './log-opening.ts'
 import { encodeRecord, saltBytes } from './log-record.ts'
 import { LogSpace } from './log-space.ts'
 import { type LogState, type Subscriber, writeState } from './log-state.ts'
+import { LogWaiters } from './log-waiters.ts'
 import { neededRebases, positionOf, type Rebase } from './rebases.ts'
 import { ReceivedTransaction } from './receiver.ts'
 import { removableCount } from './retention.ts'
@@ -124,11 +125,7 @@ class SegmentLog implements Log {
   #receiving = new AbortController()
   /** Who waits for space holds the turn to append: aborted when others need it. */
   #waitingForSpace = new AbortController()
-  #waiters: {
-    readonly number: number
-    readonly resolve: () => void
-    readonly reject: (e: unknown) => void
-  }[] = []
+  readonly #waiters = new LogWaiters()
   /** What is read from an older one may have been taken back. */
   #generation = 0
   /** Bytes of all segments but the last. */
@@ -159,7 +156,7 @@ class SegmentLog implements Log {
   #newWriter({ file, segments }: OpenedSegments): SegmentWriter {
     const segment = segments.at(-1) as Segment
     return new SegmentWriter(this.#storage, { file, segment }, this.#bufferBytes, number =>
-      this.#wake(number),
+      this.#waiters.wake(number),
     )
   }
 
@@ -540,29 +537,7 @@ class SegmentLog implements Log {
   wait(number: number, signal: AbortSignal): Promise<void> {
     if (this.#closing.signal.aborted) return Promise.reject(closed())
     if (this.durable > number || signal.aborted) return Promise.resolve()
-    return new Promise((resolve, reject) => {
-      const waiter = {
-        number,
-        resolve: () => done(resolve),
-        reject: (error: unknown) => done(() => reject(error)),
-      }
-      const aborted = () => {
-        this.#waiters = this.#waiters.filter(one => one !== waiter)
-        resolve()
-      }
-      const done = (settle: () => void) => {
-        signal.removeEventListener('abort', aborted)
-        settle()
-      }
-      signal.addEventListener('abort', aborted, { once: true })
-      this.#waiters.push(waiter)
-    })
-  }
-
-  #wake(number: number): void {
-    const waiters = this.#waiters
-    this.#waiters = waiters.filter(waiter => waiter.number >= number)
-    for (const waiter of waiters) if (waiter.number < number) waiter.resolve()
+    return this.#waiters.wait(number, signal)
   }
 
   async chainAfter(number: number): Promise<Chain | undefined> {
@@ -892,7 +867,7 @@ class SegmentLog implements Log {
       failed = error
     }
     this.#closing.abort(closed())
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(closed())
+    this.#waiters.end(closed())
     await this.#stateDue
     await this.#trimming
     try {
