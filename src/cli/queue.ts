@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { clearQueue, moveQueue, showFile, showQueue, takeOutFirst, verifyQueue } from '../daemon/queue.ts'
 import { findConfig, type ServerView, viewServer } from '../daemon/server-command.ts'
+import type { ServerConfig } from '../daemon/server-config.ts'
 import type { ShownTransaction } from '../log/log-tools.ts'
 import { errorCodes, HotspareError } from '../os/errors.ts'
 import type { CommandContext } from './command.ts'
@@ -40,7 +41,8 @@ Examples:
 
 const clearHelp = `
 Drops all transactions of a stopped server's log. Numbers go on after the last. What a standby has not
-got is not lost at the primary, but each standby has to compare its copies with it.
+got is not lost at the primary, but each standby has to compare its copies with it. On a standby, what
+it has received and not applied yet is dropped too.
 
 Examples:
   hotspare queue clear --yes`
@@ -96,7 +98,8 @@ export function registerQueue(program: Command, context: CommandContext): void {
     .action(async (options: ChangeOptions) => {
       const output = new Output(options)
       const config = await findConfig(options.config)
-      confirmed(options, 'Each standby has to compare all its copies when the log is cleared.')
+      const own = await lossOfStandby(config, context.signal)
+      confirmed(options, `Each standby has to compare all its copies when the log is cleared.${own}`)
       const result = await clearQueue(config)
       output.object(result)
       output.say(`${formatCount(result.transactions, 'transaction')} dropped`)
@@ -109,7 +112,11 @@ export function registerQueue(program: Command, context: CommandContext): void {
       const output = new Output(options)
       const first = numberOf('The number', number, 1)
       const config = await findConfig(options.config)
-      confirmed(options, `Each standby that has not got all before transaction ${first} has to compare.`)
+      const own = await lossOfStandby(config, context.signal)
+      confirmed(
+        options,
+        `Each standby that has not got all before transaction ${first} has to compare.${own}`,
+      )
       const result = await moveQueue(config, first)
       output.object(result)
       output.say(`the log begins with transaction ${result.first}`)
@@ -178,6 +185,13 @@ async function verify(options: ServerCommandOptions, context: CommandContext): P
   const size = `${formatCount(transactions, 'transaction')}, ${formatBytes(overview.bytes)}`
   if (findings.length === 0) output.say(`${styled('green', 'whole')}: ${size}`)
   context.done(findings.length === 0 ? 0 : errorCodes['log-damaged'].exit)
+}
+
+/** What a standby has received is all that it knows of what it has not applied. */
+async function lossOfStandby(config: ServerConfig, signal: AbortSignal): Promise<string> {
+  const { status } = await viewServer(config, 0, signal)
+  if ((status?.role ?? config.settings.role) !== 'standby') return ''
+  return ' This server is a standby: dropped transactions that its own copies have not applied yet are lost here, so it must not be promoted before it has compared its copies with its upstream.'
 }
 
 function confirmed({ yes }: ChangeOptions, meaning: string): void {

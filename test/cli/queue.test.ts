@@ -16,13 +16,13 @@ after(() => fs.rm(root, { recursive: true }))
 afterEach(killStarted)
 
 /** A server's log with twenty transactions. */
-async function made(name: string) {
+async function made(name: string, role = 'role: primary') {
   const directory = join(root, name)
   await fs.mkdir(join(directory, 'state'), { recursive: true })
   const config = join(directory, 'hotspare.yaml')
   await fs.writeFile(
     config,
-    'name: alpha\nrole: primary\nstate: state\nstores:\n  - path: app.db\n    driver: sqlite\n',
+    `name: alpha\n${role}\nstate: state\nstores:\n  - path: app.db\n    driver: sqlite\n`,
   )
   const log = await openLog({
     storage: nodeStorage,
@@ -70,6 +70,18 @@ test('the log of a stopped server is changed by who says --yes alone', async () 
   assert.deepEqual((await object(...queue('move', '10', '--yes'))).dropped, ['beta'])
   assert.ok(((await object(...queue('clear', '--yes'))).transactions as number) > 0)
   assert.equal((await object(...queue('verify'))).transactions, 0)
+})
+
+test('whoever clears the log of a standby is told that what it has not applied goes too', async () => {
+  const upstream = 'role: standby\nupstream: beta\npeers:\n  - name: beta\n    address: tcp://localhost:7001'
+  const standby = await made('standby', upstream)
+  await standby.log.close()
+  const primary = await made('primary')
+  await primary.log.close()
+  for (const args of [['clear'], ['move', '10']]) {
+    assert.match((await hotspare(...standby.queue(...args))).stderr, /have not applied yet/)
+    assert.doesNotMatch((await hotspare(...primary.queue(...args))).stderr, /have not applied yet/)
+  }
 })
 
 test('a damaged log is named with file and offset, and ends with the status of its code', async () => {
