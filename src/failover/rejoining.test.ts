@@ -142,6 +142,28 @@ test('a store that somebody writes to stays as it is', async () => {
   assert.equal(world.paused, false)
 })
 
+test('a server that cannot go over, and cannot write that down either, does again what it did; what it wants stays known', async () => {
+  const world = new World()
+  world.reign = { role: 'standby', epoch: { number: 2, by: 'b' } }
+  const host = world.host()
+  let isFull = false
+  const full = async () => {
+    throw new HotspareError('disk-full', 'no space')
+  }
+  const failing: RejoinHost = {
+    ...host,
+    save: record => (isFull ? full() : host.save(record)),
+    quiet: async left => {
+      isFull = true
+      return host.quiet(left)
+    },
+    turn: full,
+  }
+  await assert.rejects(rejoin(failing, 'c', signal), { code: 'disk-full', message: 'no space' })
+  assert.equal(world.paused, false)
+  assert.equal(world.record?.upstream, 'c')
+})
+
 test('nobody rejoins an older epoch, and the primary of the newest rejoins nobody', async () => {
   const older = new World()
   older.theirEpoch = { number: 1, by: 'a' }
