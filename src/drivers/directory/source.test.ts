@@ -169,6 +169,22 @@ test('acknowledgements in the middle of a pass leave an index that knows the who
   assert.equal(given(at.sink).filter(what => what.startsWith('write')).length, 3)
 })
 
+test('a source that has read for another copy since does not go on from the one before without comparing', async t => {
+  const at = place(t)
+  const other = { ...at, sink: new NaiveSink(join(at.live, '../other')) }
+  fs.writeFileSync(join(at.live, 'first'), '1')
+  const { pass } = await openTree(t, at.live, at.index)
+  await pass(at.sink)
+  fs.mkdirSync(join(at.live, 'd'))
+  fs.writeFileSync(join(at.live, 'd/second'), '2')
+  await pass(other.sink)
+  assertSame(other)
+  const positions = [at, other].map(({ sink }) => sink.commits.at(-1)?.position)
+  assert.notEqual(positions[0], positions[1])
+  // this copy cannot be compared with: it must hear so, and not that nothing has changed
+  await assert.rejects(pass(at.sink), { code: 'diverged' })
+})
+
 test('an index that says nothing of a directory that the copy has is not used', async t => {
   const at = place(t)
   fs.mkdirSync(join(at.live, 'd'))

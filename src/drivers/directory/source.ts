@@ -101,7 +101,7 @@ class TreeSource implements DirectorySource {
   /** What the copy has at `#at`, when the last read came to its end. */
   #index: TreeIndex | undefined
   #at: DirectoryPosition | undefined
-  /** Names the index in the commits that follow; anew after each loading, so that no two states have the same name. */
+  /** Names the index in the commits that follow; anew after each loading and comparing, so that no two states have the same name. */
   #name = randomUUID() as string
   #held: Held | undefined
   #reading = false
@@ -218,8 +218,8 @@ class TreeSource implements DirectorySource {
         return true
       }
       this.#index = this.#store.load(position)
-      this.#name = randomUUID()
       if (this.#index !== undefined) {
+        this.#name = randomUUID()
         this.#at = position
         return false
       }
@@ -236,6 +236,8 @@ class TreeSource implements DirectorySource {
       const { indexOfInventory } = await import('./inventory-index.ts')
       this.#index = await indexOfInventory(inventory)
     }
+    // what another copy stands at may be a pass of the index that was: never one of this one
+    this.#name = randomUUID()
     this.#at = { index: this.#name, pass: 0, complete: false, held: false }
     this.#store.clear()
     return false
