@@ -42,6 +42,8 @@ export interface TreeDifference {
 interface Work {
   readonly path: string
   readonly names?: readonly string[]
+  /** Asked after all that was asked before has been answered. */
+  readonly again?: true
 }
 
 export async function lookAtTree(what: HintedNames | 'all', options: LookOptions): Promise<TreeDifference> {
@@ -179,7 +181,9 @@ class TreeLook {
     for (const [i, watch] of answer.watches.entries())
       if (watch >= 0) hints?.watched((work[i] as Work).path, watch)
     for (const { item, block, directories } of answer.results) {
-      const { path } = work[item] as Work
+      const { path, names, again } = work[item] as Work
+      // what was known of another directory of this name, with some names looked up in this one: the whole look counts
+      if (names !== undefined && again === undefined && this.#whole.has(path)) continue
       if (block === undefined) {
         this.#gone.add(path)
         continue
@@ -204,7 +208,8 @@ class TreeLook {
       for (const path of missing) {
         const cut = path.lastIndexOf('/')
         if (path === '') throw Object.assign(new Error('the root is gone'), { code: 'ENOENT', errno: ENOENT })
-        this.#names(cut < 0 ? '' : path.slice(0, cut), [path.slice(cut + 1)])
+        const parent = cut < 0 ? '' : path.slice(0, cut)
+        this.#queue.push({ path: parent, names: [path.slice(cut + 1)], again: true })
       }
       await this.#run()
       for (const path of missing) {
