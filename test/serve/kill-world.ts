@@ -18,9 +18,7 @@ import { main } from '../cli/hotspare.ts'
 import { Application, type StoreKind, storeKinds, tree } from './application.ts'
 import { configureSet, type ServeProcess, type ServerPlan } from './server-set.ts'
 
-/** A directory's passes are not consistent without a window, and do not get past the first level. */
-const inCascade = storeKinds.filter(kind => kind !== tree)
-const all = storeKinds.map(({ plan }) => plan)
+const stores = storeKinds.map(({ plan }) => plan)
 /** Who is in cascade takes its log from the standby, whatever happens. */
 const cascaded = 'gamma'
 const settleMsMax = 180_000
@@ -82,7 +80,7 @@ export class KillWorld {
     const plan = (name: string, upstream?: string): ServerPlan => ({
       name,
       ...(upstream === undefined ? {} : { upstream }),
-      stores: name === cascaded ? inCascade.map(kind => kind.plan) : all,
+      stores,
       more: [
         `rejoin: ${this.#random.pick(['automatic', 'manual'])}`,
         // the host's application: whoever is in the file, until none of them is there any more
