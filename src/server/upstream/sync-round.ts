@@ -119,7 +119,7 @@ function watched(sink: Sink, onWritten: (entry: Entry) => void): Sink {
       onWritten(entry)
     },
     sync: () => sink.sync(),
-    inventory: async store => sink.inventory?.(store),
+    inventory: async (store, purpose) => sink.inventory?.(store, purpose),
     close: () => sink.close(),
   }
 }

@@ -4,8 +4,9 @@
  * Invariant: before the first difference is sent, what only some of them have is removed from them (merged-inventory.ts),
  * within the same transaction. One that fails is left out from then on; the others go on.
  */
+import { HotspareError } from '../../os/errors.ts'
 import type { Entry, Position, StoreName } from '../../stream/entry.ts'
-import type { Inventory, Sink } from '../../stream/sink.ts'
+import type { Inventory, InventoryPurpose, Sink } from '../../stream/sink.ts'
 import { MergedInventory } from './merged-inventory.ts'
 import type { RemoteSink } from './remote-sink.ts'
 
@@ -35,32 +36,29 @@ export class TeeSink implements Sink {
     return this.#position
   }
 
-  /** Removes what they do not have in common, where the source is to compare. */
-  async inventory(): Promise<Inventory | undefined> {
-    const inventories: Inventory[] = []
-    const holders: RemoteSink[] = []
-    for (const sink of this.#sinks) {
-      const inventory = await sink.inventory()
-      if (inventory === undefined) continue
-      inventories.push(inventory)
-      holders.push(sink)
-    }
-    const merged = new MergedInventory(inventories)
-    const isWhole = inventories.length === this.#sinks.size
-    if (!this.#compares) return isWhole ? merged : undefined
-    if (isWhole) {
-      for await (const { path, copies } of merged.leftovers())
+  /**
+   * Removes what they do not have in common, where the source is to compare. Undefined: somebody has nothing yet. Where the
+   * source was to go on from a position and cannot, `diverged` when they have something that the inventory leaves out.
+   */
+  async inventory(
+    _store: StoreName,
+    purpose: InventoryPurpose = 'continuity',
+  ): Promise<Inventory | undefined> {
+    const sinks = [...this.#sinks]
+    const inventories = await Promise.all(sinks.map(sink => sink.inventory()))
+    const isWhole = inventories.every(inventory => inventory !== undefined)
+    const merged = new MergedInventory(inventories.map(inventory => inventory ?? nothing))
+    if (purpose === 'continuity') {
+      for await (const { path, copies } of merged.leftovers()) {
+        if (!this.#compares)
+          throw new HotspareError('diverged', `'${path}' can only be told by comparing what the copies have.`)
         await this.#remove(
           path,
-          copies.map(i => holders[i] as RemoteSink),
+          copies.map(i => sinks[i] as RemoteSink),
         )
-      return merged
+      }
     }
-    // somebody has nothing yet, so all is sent
-    for (const [i, inventory] of inventories.entries())
-      for await (const { path } of inventory.files())
-        if (path !== '') await this.#remove(path, [holders[i] as RemoteSink])
-    return undefined
+    return isWhole ? merged : undefined
   }
 
   write(entry: Entry): Promise<void> {
@@ -109,6 +107,12 @@ export class TeeSink implements Sink {
     )
     if (this.#sinks.size === 0) throw this.#fault
   }
+}
+
+/** What somebody has who has nothing yet. */
+const nothing: Inventory = {
+  async *files() {},
+  file: async () => undefined,
 }
 
 function withoutRecycle(entry: Extract<Entry, { type: 'write' }>): Entry {
