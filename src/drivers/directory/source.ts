@@ -180,7 +180,8 @@ class TreeSource implements DirectorySource {
 
   async hold(): Promise<DirectoryHold> {
     if (this.#held !== undefined) throw new Error('held already')
-    const held: Held = { sinceMs: Date.now(), changed: new Set() }
+    // the clock gives whole milliseconds, times of files are finer: what was written in this one may have come before
+    const held: Held = { sinceMs: Date.now() + 1, changed: new Set() }
     this.#held = held
     this.#watcher.hints?.startRecording()
     return {
