@@ -27,9 +27,13 @@ const nearMsMax = 60_000
 const restMsMax = 60_000
 const receivedPollMs = 2
 const inStepPollMs = 20
+/** For a refusal to be sent, while nobody writes. */
+const tellMsMax = 1_000
 
 export class HandingOver {
   readonly #parts: ServerParts
+  /** Writers were told to stop. */
+  #isBegun = false
 
   constructor(parts: ServerParts) {
     this.#parts = parts
@@ -48,7 +52,13 @@ export class HandingOver {
       message = { type: 'not-handed-over', epoch, code, message: text.slice(0, 1000) }
     }
     // when the link is broken the peer asks again
-    await link.control.send(message).catch(() => undefined)
+    const sent = link.control.send(message).catch(() => undefined)
+    if (this.#isBegun && message.type === 'not-handed-over') {
+      // the session ends with it: who asked must have heard of it by then, or would ask again for ever
+      await Promise.race([sent, this.#parts.machine.clock.sleep(tellMsMax)])
+      await this.#goOn(link, epoch)
+    }
+    await sent
     if (message.type === 'handed-over') await this.#parts.become({ kind: 'fenced' })
   }
 
@@ -64,29 +74,25 @@ export class HandingOver {
       await upstream.waitFor(link.peer, left)
     })
     const fromMs = clock.nowMs()
+    this.#isBegun = true
     tell('warning', 'handing-over', `Writers are stopped, to hand over to ${link.peer}.`)
-    try {
-      await acts.hook('on-demote', hookEnvironment(settings, epoch, log.next - 1))
-      await this.#tellWriters()
-      const number = await withinTime(clock, restMsMax, signal, `${link.peer} did not take the rest`, left =>
-        this.#sendTheRest(link, left),
-      )
-      const chain = await log.chainAfter(number)
-      if (chain === undefined) throw new HotspareError('log-damaged', 'The end of the log is not known.')
-      await state.update(before => {
-        signal.throwIfAborted()
-        const met = meetEpoch(reignOf(before), epoch, 'other')
-        if (before.fencedBy !== undefined || met.kind !== 'fenced')
-          throw new HotspareError('fenced', 'Meanwhile another primary was promoted.')
-        const handedOver = { epoch, number }
-        return { ...before, fencedBy: epoch, handedOver, rejoining: { upstream: link.peer } }
-      })
-      tell('warning', 'handed-over', `${link.peer} has all up to transaction ${number}, and takes over.`)
-      return { type: 'handed-over', epoch, number, chain, withoutWriterMs: clock.nowMs() - fromMs }
-    } catch (error) {
-      await this.#goOn(link, epoch)
-      throw error
-    }
+    await acts.hook('on-demote', hookEnvironment(settings, epoch, log.next - 1))
+    await this.#tellWriters()
+    const number = await withinTime(clock, restMsMax, signal, `${link.peer} did not take the rest`, left =>
+      this.#sendTheRest(link, left),
+    )
+    const chain = await log.chainAfter(number)
+    if (chain === undefined) throw new HotspareError('log-damaged', 'The end of the log is not known.')
+    await state.update(before => {
+      signal.throwIfAborted()
+      const met = meetEpoch(reignOf(before), epoch, 'other')
+      if (before.fencedBy !== undefined || met.kind !== 'fenced')
+        throw new HotspareError('fenced', 'Meanwhile another primary was promoted.')
+      const handedOver = { epoch, number }
+      return { ...before, fencedBy: epoch, handedOver, rejoining: { upstream: link.peer } }
+    })
+    tell('warning', 'handed-over', `${link.peer} has all up to transaction ${number}, and takes over.`)
+    return { type: 'handed-over', epoch, number, chain, withoutWriterMs: clock.nowMs() - fromMs }
   }
 
   /** The number that is the last here, and durable there. */
