@@ -103,8 +103,8 @@ export class RunningServer implements Server {
       await upstream.close()
       throw error
     })
-    const roles = new RoleSwitch(upstream)
     const checks = new WholeChecks({ settings, machine, state, tell })
+    const roles = new RoleSwitch(upstream, checks)
     const over = new AbortController()
     running.server = new RunningServer(
       options,
@@ -116,11 +116,7 @@ export class RunningServer implements Server {
         log,
         links,
         upstream,
-        become: async role => {
-          // a store that changes hands is nobody's to read
-          await checks.stop()
-          await roles.become(role)
-        },
+        become: role => roles.become(role),
         checks,
         downstream: undefined,
         signal: over.signal,

@@ -29,6 +29,10 @@ export class WholeChecks {
     })
   }
 
+  get isRunning(): boolean {
+    return this.#running !== undefined
+  }
+
   /** Resolves when nothing of it has a store open any more. */
   async stop(): Promise<void> {
     this.#stop.abort(new HotspareError('server-stopped', 'The check was stopped.'))
