@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { Hello } from '../link/session.ts'
 import { systemRandom } from '../os/random.ts'
-import { PeerLink } from './peer-link.ts'
+import { type Link, PeerLink } from './peer-link.ts'
 import type { ServerMachine } from './server.ts'
 import { sessionPair } from './testing/session-pair.ts'
 import { newClock } from './upstream/testing/test-server.ts'
@@ -48,4 +48,37 @@ test('a session that waited for the one before it says what the server is by the
   assert.deepEqual(had, ['alpha', 'beta'])
   await peer.close()
   await three.adopted
+})
+
+test('who asks for a session is never given one that is over, however long what it was used for takes to end', async () => {
+  const held = Promise.withResolvers<void>()
+  const own = helloOf('gamma', 'beta')
+  const peer = new PeerLink({
+    self: 'gamma',
+    peer: { name: 'beta', subscriber: true },
+    machine: { clock: newClock(), random: systemRandom } as unknown as ServerMachine,
+    terms: () => ({ hello: own, trust: { peer: async () => undefined, pin: async () => {} } }),
+    onLink: async link => {
+      await link.session.over
+      await held.promise
+    },
+  })
+  const { signal } = new AbortController()
+  const one = sessionPair(own, helloOf('beta'))
+  const firstAdopted = peer.adopt(one.first, false, own)
+  assert.equal((await peer.connected(signal)).session, one.first)
+  one.break()
+  await one.first.over
+  const found: Link[] = []
+  const asked = peer.connected(signal).then(link => found.push(link))
+  await new Promise(setImmediate)
+  assert.equal(found.length, 0)
+  held.resolve()
+  await firstAdopted
+  const two = sessionPair(own, helloOf('beta'))
+  const secondAdopted = peer.adopt(two.first, false, own)
+  await asked
+  assert.equal(found[0]?.session, two.first)
+  await peer.close()
+  await secondAdopted
 })

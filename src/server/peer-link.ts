@@ -30,7 +30,10 @@ interface Current {
   readonly link: Link
   /** Whose call it was. */
   readonly by: string
+  /** Whoever had it is done with it too. */
   readonly over: Promise<void>
+  /** Nothing can be asked over it any more, though whoever has it may still be ending what it was used for. */
+  isBroken: boolean
 }
 
 export class PeerLink {
@@ -112,7 +115,12 @@ export class PeerLink {
     const control = new Control(session)
     const link: Link = { peer: this.name, session, control, tell: event => this.#tell(by, event) }
     const over = this.#have(link, by)
-    this.#current = { link, by, over }
+    const current = { link, by, over, isBroken: false }
+    this.#current = current
+    // before anybody else hears of it, who then wants the next one
+    void session.over.then(() => {
+      current.isBroken = true
+    })
     this.#lastError = undefined
     this.#look()
     for (const resolve of this.#waiting) resolve(link)
@@ -169,7 +177,7 @@ export class PeerLink {
 
   /** Resolves with the session that stands, or the next one; rejects when the signal aborts. */
   connected(signal: AbortSignal): Promise<Link> {
-    if (this.#current !== undefined) return Promise.resolve(this.#current.link)
+    if (this.#current?.isBroken === false) return Promise.resolve(this.#current.link)
     this.poke()
     return new Promise((resolve, reject) => {
       const aborted = () => {

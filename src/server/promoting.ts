@@ -27,6 +27,8 @@ import { withinTime } from './within-time.ts'
 const handOverMsMax = 180_000
 /** For a link that broke meanwhile to come back. */
 const reconnectMsMax = 15_000
+/** It may break each time that it is asked. */
+const againMs = 100
 /** What was said to be sent is on its way, or never comes. */
 const arrivalMsMax = 30_000
 
@@ -129,6 +131,7 @@ export class Promoting implements PromotionHost {
           const answer = await this.#ask(link, epoch, within)
           if (answer !== undefined) return answer
           // it may have given way, or not: only it knows
+          await this.clock.sleep(againMs, within)
         }
       },
     )
@@ -147,7 +150,6 @@ export class Promoting implements PromotionHost {
     } catch (error) {
       if (signal.aborted || !isAway(error)) throw error
       await link.session.over
-      await Promise.resolve()
       return undefined
     }
     if (answer.type === 'not-handed-over')
