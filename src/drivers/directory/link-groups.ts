@@ -44,7 +44,7 @@ export function linkGroups(
   return groups
 }
 
-/** All names, as far as they are known, of the files that differ in some of these blocks. */
+/** All names, as far as they are known, of the files that differ in some of these blocks, or had a name in what is gone. */
 export function linkedPaths(
   index: TreeIndex,
   blocks: ReadonlyMap<string, TreeBlock>,
@@ -66,6 +66,7 @@ export function linkedPaths(
       if (!same) touch(old, i)
     }
   }
+  for (const old of goneBlocks(index, blocks)) for (const i of linkedEntries(old, true)) touch(old, i)
   const paths = new Map<string, Set<string>>()
   if (touched.size === 0) return paths
   // a file that has got its second name now is known with one
@@ -79,4 +80,26 @@ export function linkedPaths(
     }
   }
   return paths
+}
+
+/** What the index has of directories that these blocks do not have any more: nobody looks there. */
+function* goneBlocks(index: TreeIndex, blocks: ReadonlyMap<string, TreeBlock>): Generator<TreeBlock> {
+  const gone = new Set<string>()
+  for (const [path, block] of blocks) {
+    const old = index.directories.get(path)
+    for (let i = 0; old !== undefined && path !== '.' && i < old.count; i++) {
+      if (((old.words[old.wordOf(i)] as number) & 0o170000) !== fileKind.directory) continue
+      const name = old.name(i)
+      const now = block.findName(name)
+      if (now < 0 || !block.signature(now).isDirectory) gone.add(path === '' ? name : `${path}/${name}`)
+    }
+  }
+  if (gone.size === 0) return
+  for (const [path, old] of index.directories) {
+    for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
+      if (!gone.has(path.slice(0, end))) continue
+      yield old
+      break
+    }
+  }
 }

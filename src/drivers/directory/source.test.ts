@@ -254,6 +254,22 @@ test('with hints a pass gives what changed, however it was changed', async t => 
   assertSame(at)
 })
 
+test('what was written through a name is found under the others, though the directory of that name is gone', async t => {
+  const at = place(t)
+  for (const name of ['a', 'd', 'd/deeper']) fs.mkdirSync(join(at.live, name))
+  for (const name of ['f', 'g']) fs.writeFileSync(join(at.live, 'a', name), 'before')
+  fs.linkSync(join(at.live, 'a/f'), join(at.live, 'd/f'))
+  fs.linkSync(join(at.live, 'a/g'), join(at.live, 'd/deeper/g'))
+  const { source, pass } = await openTree(t, at.live, at.index)
+  source.watch()
+  await pass(at.sink)
+  await pass(at.sink)
+  for (const name of ['d/f', 'd/deeper/g']) fs.appendFileSync(join(at.live, name), 'after')
+  fs.rmSync(join(at.live, 'd'), { recursive: true })
+  await pass(at.sink)
+  assertSame(at)
+})
+
 test('a file that changes without an event is found by the look at everything, and from then on always', async t => {
   const at = place(t)
   const file = join(at.live, 'mapped')
