@@ -167,6 +167,7 @@ export class HandingOver {
     if (state.value.fencedBy !== undefined) return
     await this.#parts.become({ kind: 'resting' })
     await this.#parts.become({ kind: 'primary' })
+    this.#parts.checks.begin()
     try {
       await acts.hook('on-promote', hookEnvironment(settings, state.value.epoch, log.next - 1))
       tell(

@@ -23,7 +23,7 @@ export const openServer: OpenServer = async (settings, machine, acts) => {
     opened.push(await takeDirectory(settings, machine))
     return await openInDirectory(settings, machine, acts, opened)
   } catch (error) {
-    for (const close of opened.reverse()) await close().catch(() => undefined) // the first fault is told
+    await closeAll(opened).catch(() => undefined) // the first fault is told
     throw describeSystemError(error, `Starting the server with ${settings.stateDirectory}`)
   }
 }
@@ -81,11 +81,16 @@ async function openInDirectory(
     log,
     messages,
     trust: machine.trust ?? new PeerStore(storage, directory),
-    closeAll: async () => {
-      for (const close of opened.reverse()) await close()
-    },
+    closeAll: () => closeAll(opened),
   })
   return server
+}
+
+/** The last that was opened first. All of them, whatever becomes of one; rejects with the first fault. */
+async function closeAll(opened: (() => Promise<unknown>)[]): Promise<void> {
+  const faults: unknown[] = []
+  for (const close of opened.splice(0).reverse()) await close().catch(error => faults.push(error))
+  if (faults.length > 0) throw faults[0]
 }
 
 function freshState(settings: ServerSettings): ServerState {

@@ -198,7 +198,7 @@ class OpenedDownstream implements Downstream {
   async close(): Promise<void> {
     await this.#taking?.stop()
     await Promise.all(this.#keepers.all.map(keeper => keeper.close()))
-    await this.#keepers.settled()
+    await this.#keepers.close()
     await this.#reading.close()
   }
 

@@ -2,6 +2,7 @@
 import type { StoreDescription, StoreStand } from '../../link/messages.ts'
 import { HotspareError } from '../../os/errors.ts'
 import type { StoreName } from '../../stream/entry.ts'
+import { patiently } from '../patiently.ts'
 import { applySubscriber, type DownstreamOptions } from './downstream.ts'
 import type { StoreKeeper } from './store-keeper.ts'
 
@@ -10,6 +11,7 @@ export class StoreKeepers {
   readonly all: readonly StoreKeeper[]
   readonly #byName: ReadonlyMap<StoreName, StoreKeeper>
   #keepingAgain: Promise<void> | undefined
+  readonly #closing = new AbortController()
 
   constructor(options: DownstreamOptions, all: readonly StoreKeeper[]) {
     this.#options = options
@@ -88,8 +90,13 @@ export class StoreKeepers {
     const subscriber = log.subscribers().find(({ name }) => name === applySubscriber)
     if (subscriber?.kept === true) log.acknowledge(applySubscriber, this.#needed)
     else if (this.#keepingAgain === undefined && this.all.every(keeper => keeper.isKnown)) {
-      this.#keepingAgain = this.#keepAgain()
-        .catch(error => this.#options.failed(error))
+      const { machine, tell, failed } = this.#options
+      const { signal } = this.#closing
+      const doing = 'Keeping the log for the copies again'
+      this.#keepingAgain = patiently({ machine, signal, tell }, doing, () => this.#keepAgain())
+        .catch(error => {
+          if (!signal.aborted) failed(error)
+        })
         .finally(() => {
           this.#keepingAgain = undefined
         })
@@ -117,7 +124,8 @@ export class StoreKeepers {
     }
   }
 
-  async settled(): Promise<void> {
+  async close(): Promise<void> {
+    this.#closing.abort()
     await this.#keepingAgain
   }
 }
