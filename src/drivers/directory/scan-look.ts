@@ -7,6 +7,7 @@
  */
 
 import { DirectoryReader } from '../../os/directory-reader.ts'
+import { isSystemError } from '../../os/errors.ts'
 import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
 import { inotifyAdd } from '../../os/syscalls.ts'
 import {
@@ -68,7 +69,10 @@ export function look(request: LookRequest): LookAnswer {
       if (result !== undefined) results.push({ item: number, ...result })
     } catch (error) {
       found.clear()
-      throw error instanceof PathError ? error : new PathError(error, item.path)
+      if (error instanceof PathError) throw error
+      // removed since it was opened: what is open of it can't be listed any more
+      if (!isSystemError(error, 'ENOENT')) throw new PathError(error, item.path)
+      results.push({ item: number, block: undefined, directories: [] })
     } finally {
       closeFd(fd)
     }

@@ -5,6 +5,7 @@
  */
 import { blake3 } from '@napi-rs/blake-hash'
 import { xxh3 } from '@node-rs/xxhash'
+import { isSystemError } from '../../os/errors.ts'
 import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
 import {
   closeFd,
@@ -242,7 +243,15 @@ class DirectoryReading {
       results[at] = readStatus.vanished
       return
     }
-    this.#takeNode(i, nowMs, readXattrs(xattrPlace(this.#directory, name)), results, at)
+    let xattrs: Record<string, Buffer> | undefined
+    try {
+      xattrs = readXattrs(xattrPlace(this.#directory, name))
+    } catch (error) {
+      if (!isSystemError(error, 'ENOENT')) throw error
+      results[at] = readStatus.vanished
+      return
+    }
+    this.#takeNode(i, nowMs, xattrs, results, at)
   }
 
   #takeNode(
