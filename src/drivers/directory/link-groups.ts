@@ -16,6 +16,15 @@ export function* linkedEntries(block: TreeBlock, unknownToo: boolean): Generator
   }
 }
 
+/** What changes with a change through another name; a symbolic link too, though a copy has it once for each name. */
+function* sharedEntries(block: TreeBlock): Generator<number> {
+  for (let i = 0; i < block.count; i++) {
+    const at = block.wordOf(i)
+    if ((block.words[at + signatureAt.links] as number) < 2) continue
+    if (((block.words[at] as number) & 0o170000) !== fileKind.directory) yield i
+  }
+}
+
 export interface LinkedName {
   readonly directory: string
   readonly name: string
@@ -57,16 +66,16 @@ export function linkedPaths(
   }
   for (const [path, block] of blocks) {
     const old = index.directories.get(path)
-    for (const i of linkedEntries(block, true))
+    for (const i of sharedEntries(block))
       if ((block.flags(i) & (entryFlag.pending | entryFlag.racy)) !== 0) touch(block, i)
     if (old === undefined) continue
-    for (const i of linkedEntries(old, true)) {
+    for (const i of sharedEntries(old)) {
       const now = block.findName(old.name(i))
       const same = now >= 0 && block.signature(now).equals(old.signature(i))
       if (!same) touch(old, i)
     }
   }
-  for (const old of goneBlocks(index, blocks)) for (const i of linkedEntries(old, true)) touch(old, i)
+  for (const old of goneBlocks(index, blocks)) for (const i of sharedEntries(old)) touch(old, i)
   const paths = new Map<string, Set<string>>()
   if (touched.size === 0) return paths
   // a file that has got its second name now is known with one

@@ -270,6 +270,19 @@ test('what was written through a name is found under the others, though the dire
   assertSame(at)
 })
 
+test('a symbolic link that was changed through one of its names is so under the others', async t => {
+  const at = place(t)
+  fs.symlinkSync('elsewhere', join(at.live, 'one'))
+  fs.linkSync(join(at.live, 'one'), join(at.live, 'two'))
+  const { source, pass } = await openTree(t, at.live, at.index)
+  source.watch()
+  await pass(at.sink)
+  await pass(at.sink)
+  fs.lutimesSync(join(at.live, 'one'), 1000, 1000)
+  await pass(at.sink)
+  assertSame(at)
+})
+
 test('a file that changes without an event is found by the look at everything, and from then on always', async t => {
   const at = place(t)
   const file = join(at.live, 'mapped')
