@@ -97,7 +97,7 @@ export class Machine {
     this.up = false
     this.server = undefined
     this.#opening = undefined
-    this.clock.isDown = true
+    this.clock.stop()
     this.disk = this.disk.crash(this.#random)
     this.#network.down(this.name)
   }

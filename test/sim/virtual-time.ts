@@ -69,7 +69,9 @@ export class MachineClock implements Clock {
   readonly #time: VirtualTime
   /** It may go wrong by so much. */
   readonly #skewMs: number
-  isDown = false
+  /** What lets go of each that sleeps. */
+  readonly #sleeping = new Set<() => void>()
+  #isDown = false
 
   constructor(time: VirtualTime, skewMs: number) {
     this.#time = time
@@ -87,16 +89,25 @@ export class MachineClock implements Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise(resolve => {
       if (signal?.aborted) return resolve()
-      const wake = () => {
-        signal?.removeEventListener('abort', aborted)
-        if (!this.isDown) resolve()
-      }
-      const forget = this.#time.after(ms, wake)
-      const aborted = () => {
+      const letGo = () => {
         forget()
-        if (!this.isDown) resolve()
+        signal?.removeEventListener('abort', wake)
+        this.#sleeping.delete(letGo)
       }
-      signal?.addEventListener('abort', aborted, { once: true })
+      const wake = () => {
+        letGo()
+        resolve()
+      }
+      if (this.#isDown) return
+      const forget = this.#time.after(ms, wake)
+      signal?.addEventListener('abort', wake, { once: true })
+      this.#sleeping.add(letGo)
     })
+  }
+
+  /** Nothing that sleeps is held any more: a signal that combines others would hold it, and the world with it. */
+  stop(): void {
+    this.#isDown = true
+    for (const letGo of this.#sleeping) letGo()
   }
 }

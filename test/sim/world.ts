@@ -36,8 +36,6 @@ const largeSizes: Sizes = {
 const largeOneOf = 8
 /** What asks for all disks and states is asked so often while servers are waited for. */
 const evenEveryMs = 50
-/** Whoever asks waits as long as the world stands. */
-const forEver = new AbortController().signal
 
 export interface SimulationReport {
   readonly seed: number
@@ -88,6 +86,8 @@ class World {
   readonly #laws: Laws
   readonly #trace: (text: string) => void
   readonly #counts = { crashes: 0, promotions: 0 }
+  /** Whoever asks waits as long as the world stands; of one for all worlds every world would be kept. */
+  readonly #forEver = new AbortController().signal
   at = 0
 
   constructor(seed: number, trace: (text: string) => void) {
@@ -194,7 +194,7 @@ class World {
           status.upstream === undefined ||
           this.#servers.isLoop(name, primary.name)
         )
-          await this.#inTime(server.rejoin(primary.name, forEver))
+          await this.#inTime(server.rejoin(primary.name, this.#forEver))
         for (const { store, state } of status.stores)
           if (state === 'quarantined') await this.#inTime(server.release(store, 'synchronise'))
       }
@@ -306,7 +306,7 @@ class World {
     for (const store of storeNames) journals.set(store, this.#servers.journal(at, store))
     const { epoch, role } = server.status()
     if (role !== 'primary') return
-    const number = await this.#quietly(server.waitFor(peer, forEver))
+    const number = await this.#quietly(server.waitFor(peer, this.#forEver))
     if (number === undefined) return
     this.#say(`${peer} has all up to ${number}`)
     this.#laws.assure({ peer, epoch, journals })
@@ -320,7 +320,7 @@ class World {
     if (before.role === 'primary') return
     this.#say(`${name} is to be promoted${planned ? ', as planned' : ''}`)
     const report = await this.#quietly<PromotionReport>(
-      server.promote({ planned, dryRun: false, signal: forEver }),
+      server.promote({ planned, dryRun: false, signal: this.#forEver }),
     )
     if (report === undefined || report.already) return
     this.#counts.promotions++
@@ -337,7 +337,7 @@ class World {
     const other = this.#servers.primaries().find(primary => primary.name !== name)
     if (server === undefined || other === undefined || name === this.#application.at) return
     this.#say(`${name} is to rejoin ${other.name}`)
-    await this.#quietly(server.rejoin(other.name, forEver))
+    await this.#quietly(server.rejoin(other.name, this.#forEver))
   }
 
   /** The same, while time goes on; undefined as well when it does not end. */
