@@ -172,7 +172,7 @@ export class Host {
   /** The machine dies: what was not synced is lost, or not. */
   crash(): void {
     this.server = undefined
-    this.clock.isDown = true
+    this.clock.stop()
     this.storage.disk.isDown = true
     this.world.network.down(this.name)
     this.storage = new FaultyStorage(this.storage.disk.crash(this.world.random))
