@@ -16,6 +16,7 @@ const quarantine = v.strictObject({ number, code: text, message: text, atMs: mom
 
 const store = v.strictObject({
   base: v.optional(v.strictObject({ position: v.pipe(text, v.minLength(1)), number })),
+  until: v.optional(number),
   asFound: v.optional(v.boolean()),
   quarantine: v.optional(quarantine),
 })

@@ -37,6 +37,11 @@ export interface StoreState {
    */
   readonly base?: { readonly position: Position; readonly number: number }
   /**
+   * The store is to be synchronised, and the log has the rest that its copy still takes: up to this number. What comes
+   * after it goes on from another state. Only with `base`.
+   */
+  readonly until?: number
+  /**
    * What stands at the path was written by others than this server (it was a live store): when the store is synchronised,
    * it is taken as it is found.
    */

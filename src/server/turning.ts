@@ -258,10 +258,12 @@ export class Turning implements RejoinHost {
   #goesOn(store: StoreName, known: StoreState): StoreState {
     const { next } = this.#parts.log
     const number = this.#stood.get(store)
-    const { base, quarantine, asFound } = known
+    const { base, until, quarantine, asFound } = known
     return {
       ...(asFound === undefined ? {} : { asFound }),
-      ...(base !== undefined && number !== undefined && number < next ? { base } : {}),
+      ...(base !== undefined && number !== undefined && number < next
+        ? { base, ...(until === undefined ? {} : { until }) }
+        : {}),
       // of a transaction that was cut it means nothing: the store is compared
       ...(quarantine !== undefined && quarantine.number < next ? { quarantine } : {}),
     }

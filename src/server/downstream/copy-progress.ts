@@ -24,6 +24,7 @@ export interface CopyProgressOptions {
   readonly place: ReplicaPlace
   /** As it is durable now. */
   base(): StoreState['base']
+  until(): StoreState['until']
 }
 
 export class CopyProgress {
@@ -71,7 +72,8 @@ export class CopyProgress {
   }
 
   get isDry(): boolean {
-    return this.#isKnown && this.#through >= this.#options.log.durable
+    const { log, until } = this.#options
+    return this.#isKnown && this.#through >= Math.min(log.durable, until() ?? Number.POSITIVE_INFINITY)
   }
 
   /** The driver's own. */
@@ -138,9 +140,10 @@ export class CopyProgress {
     this.#isKnown = false
   }
 
-  /** What it holds counts for nothing in this log. */
-  putOut(): void {
+  /** What it holds counts for nothing in this log; nor does what the log has for it up to `until`. */
+  putOut(until: number | undefined): void {
     this.#number = undefined
+    this.#through = Math.max(this.#through, until ?? 0)
     this.#isKnown = true
   }
 

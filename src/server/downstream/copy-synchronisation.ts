@@ -84,7 +84,10 @@ export class CopySynchronisation {
     const isBack = number < progress.through
     if (isBack && number < (progress.acknowledged ?? 0)) await log.subscribe(applySubscriber, number)
     const through = isBack ? number : Math.max(number, progress.needed)
-    await state.updateStore(store, ({ asFound: _, ...rest }) => ({ ...rest, base: { position, number } }))
+    await state.updateStore(store, ({ asFound: _, until: _until, ...rest }) => ({
+      ...rest,
+      base: { position, number },
+    }))
     progress.synchronised(replica, at, number, through)
     this.#faults.synchronised()
     moved()

@@ -18,6 +18,8 @@ export interface LogSourceOptions {
   readonly reading: LogReading
   /** Transactions after this number; the log may not have come so far. */
   readonly after: number
+  /** What comes after this number goes on from another state than the copy's, and is not read. Asked before each. */
+  until(): number | undefined
   /** Whether reading ends after this commit. Asked after each. */
   restsAt(commit: Commit): boolean
 }
@@ -42,6 +44,11 @@ export class LogSource implements Source {
     return Math.max(this.#cursor.next - 1, this.#options.after)
   }
 
+  get #isAtEnd(): boolean {
+    const until = this.#options.until()
+    return until !== undefined && this.#cursor.next > until
+  }
+
   /** All that there was is durable in the copy, and there is no more. */
   get waiting(): boolean {
     return this.#waiting
@@ -55,6 +62,7 @@ export class LogSource implements Source {
   async *read(from: Position | undefined, { signal }: ReadOptions): AsyncIterable<Entry> {
     this.#assertFollows(from)
     while (!signal.aborted) {
+      if (!this.#mine && this.#isAtEnd) return
       const piece = await this.#cursor.piece()
       if (piece === undefined) return
       switch (piece.type) {
@@ -79,7 +87,9 @@ export class LogSource implements Source {
 
   async wait(signal: AbortSignal): Promise<void> {
     this.#waiting = true
-    await this.#options.reading.log.wait(this.#cursor.next - 1, signal)
+    // whoever reads to the end is stopped there
+    const after = this.#isAtEnd ? Number.MAX_SAFE_INTEGER : this.#cursor.next - 1
+    await this.#options.reading.log.wait(after, signal)
     this.#waiting = false
   }
 

@@ -53,6 +53,7 @@ export class Receiving implements Taking {
       keepers,
       signal: this.#stop.signal,
       tell: options.tell,
+      invalidate: options.invalidate,
       onFault: error => this.#end(error),
     })
     this.over = this.#run()

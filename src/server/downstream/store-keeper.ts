@@ -64,7 +64,14 @@ export class StoreKeeper {
     this.place = place
     this.#wish = wish
     const { clock } = machine
-    this.#progress = new CopyProgress({ store, log, clock, place, base: () => this.#stored.base })
+    this.#progress = new CopyProgress({
+      store,
+      log,
+      clock,
+      place,
+      base: () => this.#stored.base,
+      until: () => this.#stored.until,
+    })
     this.#faults = new CopyFaults({
       ...options,
       progress: this.#progress,
@@ -121,14 +128,15 @@ export class StoreKeeper {
   /** Nothing is in the way of a synchronisation; a copy that rests is left as it is. */
   async takesSync(): Promise<boolean> {
     // what may pass, as a full disk, has passed or is met again
-    if (this.needsRelease) return false
+    if (this.needsRelease || this.#stored.until !== undefined) return false
     return this.#wish === 'on' || (await this.place.isAbsent())
   }
 
   /** For the upstream. */
   async stand(): Promise<StoreStand> {
     await this.whenKnown()
-    const { store, number } = this
+    const { store } = this
+    const number = this.#stored.until === undefined ? this.number : undefined
     const quarantined = this.quarantine !== undefined || (number === undefined && !(await this.takesSync()))
     return { store, number, quarantined }
   }
@@ -138,7 +146,8 @@ export class StoreKeeper {
     const { quarantine } = this
     if (quarantine !== undefined) return `quarantined: ${quarantine.message}`
     const { message } = this.#faults
-    return this.number === undefined ? (message ?? 'it has to be synchronised') : message
+    const isOut = this.number === undefined || this.#stored.until !== undefined
+    return message ?? (isOut ? 'it has to be synchronised' : undefined)
   }
 
   status(lagMs: number | undefined): StoreStatus {
@@ -213,11 +222,38 @@ export class StoreKeeper {
   }
 
   async #putOut(): Promise<void> {
-    if (this.#stored.base !== undefined)
-      await this.#options.state.updateStore(this.store, ({ base: _, ...rest }) => rest)
-    this.#progress.putOut()
+    const { base, until } = this.#stored
+    if (base !== undefined || until !== undefined)
+      await this.#options.state.updateStore(this.store, ({ base: _, until: _until, ...rest }) => rest)
+    this.#progress.putOut(until)
     this.#options.moved()
     this.#tell()
+  }
+
+  /** The log has something for the copy, and nothing lasting is in the way of it. */
+  get isBehind(): boolean {
+    if (this.number === undefined || this.needsRelease) return false
+    return this.through < (this.#stored.until ?? this.#options.log.next - 1)
+  }
+
+  /**
+   * What the log brings from `next` on goes on from another state than the copy's. What it has before was said to be
+   * durable here, so the copy takes it first, also when it rests until then. Durable when it resolves.
+   */
+  async leaveLog(next: number | undefined, signal: AbortSignal): Promise<void> {
+    await this.whenKnown()
+    if (!this.isBehind) return this.putOut(signal)
+    const until = (next ?? this.#options.log.next) - 1
+    await this.#options.state.updateStore(this.store, store =>
+      store.base === undefined ? store : { ...store, until: Math.min(store.until ?? until, until) },
+    )
+    this.#look()
+  }
+
+  /** The copy has taken all that it takes from the log. */
+  get #hasLeft(): boolean {
+    const { until } = this.#stored
+    return until !== undefined && this.number !== undefined && this.through >= until
   }
 
   /** The log does not keep what it needs any more. */
@@ -247,10 +283,11 @@ export class StoreKeeper {
   }
 
   async release(how: 'retry' | 'synchronise'): Promise<void> {
-    await this.#options.state.updateStore(this.store, ({ quarantine: _, base, ...rest }) => ({
+    await this.#options.state.updateStore(this.store, ({ quarantine: _, base, until, ...rest }) => ({
       ...rest,
       // what the copy says of itself is not believed then
       ...(how === 'synchronise' ? { asFound: true } : base === undefined ? {} : { base }),
+      ...(how === 'synchronise' || until === undefined ? {} : { until }),
     }))
     this.#progress.forget()
     this.#faults.released()
@@ -283,7 +320,9 @@ export class StoreKeeper {
     await this.whenKnown()
     return this.use('consistent', signal, async () => {
       const { position, mayRest, through } = this.#progress
-      if (this.number === undefined || !mayRest || position === undefined) {
+      // whoever is given it goes on with the log, which does not
+      const hasToLeave = this.#stored.until !== undefined
+      if (this.number === undefined || hasToLeave || !mayRest || position === undefined) {
         throw new HotspareError(
           'target-incomplete',
           `The copy of store '${this.store}' does not rest here: ${this.fault ?? 'it is still applied to'}.`,
@@ -313,7 +352,10 @@ export class StoreKeeper {
 
   /** What was found at the copy is not as it said: it is compared, whatever it says of itself. */
   async distrust(): Promise<void> {
-    await this.#options.state.updateStore(this.store, ({ base: _, ...rest }) => ({ ...rest, asFound: true }))
+    await this.#options.state.updateStore(this.store, ({ base: _, until: _until, ...rest }) => ({
+      ...rest,
+      asFound: true,
+    }))
   }
 
   /** Nothing is begun any more. */
@@ -381,11 +423,13 @@ export class StoreKeeper {
           store,
           reading,
           after: this.#progress.through,
+          until: () => this.#stored.until,
           restsAt: commit => this.#restIsWanted && this.#progress.mayRestAt(commit),
         })
         this.#applying = { stop, source }
         this.#tell()
         await this.#pump(source, replica, stop)
+        if (this.#hasLeft && this.#wish === 'on') await this.#leave()
       } finally {
         await source?.close()
         await replica.close()
@@ -395,6 +439,14 @@ export class StoreKeeper {
     } finally {
       this.#applying = undefined
     }
+  }
+
+  /** The rest is in the copy: now it is synchronised. */
+  async #leave(): Promise<void> {
+    await this.#putOut()
+    this.#options.outOfStep(
+      `store '${this.store}' has taken what the log had for it, and is to be synchronised`,
+    )
   }
 
   /** What a crash left half done in a copy that counts for nothing here: others may open it. */
@@ -428,7 +480,8 @@ export class StoreKeeper {
         this.#look()
         this.#tell()
         const dry = this.#wish === 'dry' && this.#progress.isDry
-        if (dry || (this.#restIsWanted && this.#progress.mayRest)) stop.abort()
+        const hasLeft = this.#wish === 'on' && this.#hasLeft
+        if (dry || hasLeft || (this.#restIsWanted && this.#progress.mayRest)) stop.abort()
       },
     })
   }

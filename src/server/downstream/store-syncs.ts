@@ -16,6 +16,7 @@ export interface StoreSyncsOptions {
   readonly keepers: StoreKeepers
   readonly signal: AbortSignal
   readonly tell: DownstreamOptions['tell']
+  readonly invalidate: DownstreamOptions['invalidate']
   onFault(error: unknown): void
 }
 
@@ -38,7 +39,7 @@ export class StoreSyncs {
   }
 
   async #listen(keeper: StoreKeeper): Promise<void> {
-    const { session, signal, onFault, tell } = this.#options
+    const { session, signal, invalidate, onFault, tell } = this.#options
     const channel = session.channel(`sync ${keeper.store}`)
     const messages = channel.messages()[Symbol.asyncIterator]()
     try {
@@ -46,13 +47,14 @@ export class StoreSyncs {
         const next = await messages.next()
         if (next.done === true || signal.aborted) return
         const description = begun(next.value)
-        if (!(await keeper.takesSync())) {
-          // it goes on from a state that this copy will not have
-          await keeper.putOut(signal)
+        if (keeper.isBehind || !(await keeper.takesSync())) {
+          await keeper.leaveLog(undefined, signal)
+          // nor will those below, who take the same log
+          await invalidate([keeper.store])
           tell(
             'warning',
             'store-out-of-step',
-            `Store '${keeper.store}' was to be synchronised, and rests: that waits.`,
+            `Store '${keeper.store}' was to be synchronised, and ${keeper.isBehind ? 'takes what the log has first' : 'rests'}: that waits.`,
           )
           channel.close()
           return
