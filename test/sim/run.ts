@@ -9,10 +9,12 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { simulate } from './world.ts'
+import { type SimulationReport, simulate } from './world.ts'
 
 /** A seed that takes longer goes round for ever without letting time go on. */
 const seedSecondsMax = 60
+/** What never ends in a world that was given up is held by the signals that it waits for: about a megabyte of each. */
+const seedsPerProcess = 100
 
 interface Totals {
   held: number
@@ -23,7 +25,14 @@ interface Totals {
   virtualMs: number
 }
 
-const nothing: Totals = { held: 0, failed: 0, commits: 0, crashes: 0, promotions: 0, virtualMs: 0 }
+/** What a job says of its seeds, and whether there are no more. */
+type Said =
+  | { readonly begun: number }
+  | { readonly held: SimulationReport }
+  | { readonly failed: number }
+  | { readonly over: boolean }
+
+const totals: Totals = { held: 0, failed: 0, commits: 0, crashes: 0, promotions: 0, virtualMs: 0 }
 
 const { values } = parseArgs({
   options: {
@@ -35,71 +44,101 @@ const { values } = parseArgs({
     jobs: { type: 'string', default: '1' },
     /** Of the seeds only those of one process: its number. */
     job: { type: 'string' },
+    /** So many of those are done already. */
+    skip: { type: 'string', default: '0' },
+    /** When the time of `--seconds` is over, by the clock. */
+    'until-ms': { type: 'string' },
     trace: { type: 'boolean' },
   },
 })
 const steps = Number(values.steps)
-const jobs = Number(values.jobs)
+const jobs = values.trace ? 1 : Number(values.jobs)
 const first = Number(values.from)
-const endMs = values.seconds === undefined ? undefined : performance.now() + Number(values.seconds) * 1000
+const endMs =
+  values['until-ms'] === undefined
+    ? Date.now() + Number(values.seconds ?? 0) * 1000
+    : Number(values['until-ms'])
 
 function* seeds(): Generator<number> {
   if (values.seed !== undefined) return yield* values.seed.map(Number)
   const end = first + Number(values.count)
-  for (let seed = first; seed < end || (endMs !== undefined && performance.now() < endMs); seed++) yield seed
+  for (let seed = first; seed < end || Date.now() < endMs; seed++) yield seed
 }
 
-/** Of the seeds every so manyth. */
-async function runJob(job: number): Promise<Totals> {
+/** Of the seeds every so manyth, from the one of this number among those on. False: there are more. */
+async function runJob(job: number, from: number, said: (message: Said) => void): Promise<boolean> {
   // a stack costs more than what it is taken for here; a replay has them
   if (!values.trace) Error.stackTraceLimit = 0
   // many thousand small buffers a second: an allocation of its own for each costs more than what it is taken for
   Buffer.poolSize = 64 * 1024
-  const totals = { ...nothing }
   let index = 0
   for (const seed of seeds()) {
     if (index++ % jobs !== job) continue
-    process.send?.({ seed })
+    const own = Math.floor((index - 1) / jobs)
+    if (own < from) continue
+    if (own >= from + seedsPerProcess && !values.trace) return false
+    said({ begun: seed })
     try {
-      const report = await simulate(seed, steps, values.trace ? line => say(line) : undefined)
-      totals.held++
-      for (const key of ['commits', 'crashes', 'promotions', 'virtualMs'] as const) totals[key] += report[key]
+      said({ held: await simulate(seed, steps, values.trace ? line => say(line) : undefined) })
     } catch (error) {
-      totals.failed++
       say(error instanceof Error ? (error.stack ?? error.message) : String(error))
       if (error instanceof Error && error.cause instanceof Error)
         say(error.cause.stack ?? error.cause.message)
       sayReplay(seed)
+      said({ failed: seed })
     }
   }
-  return totals
+  return true
 }
 
-/** In a process of its own: a core for each. */
-async function forkJob(job: number): Promise<Totals> {
-  const child = fork(
-    fileURLToPath(import.meta.url),
-    [...process.argv.slice(2), '--job', String(job)],
-    // what dies young is most of what there is
-    { execArgv: ['--max-semi-space-size=32'] },
-  )
-  let totals: Totals | undefined
-  let seed = first
-  let timer: NodeJS.Timeout | undefined
-  child.on('message', (message: { seed: number } | { totals: Totals }) => {
+/** In processes of its own, one after another: a core for each job, and memory that is bounded. */
+async function forkJob(job: number): Promise<void> {
+  let done = 0
+  for (let isOver = false; !isOver; ) {
+    const child = fork(
+      fileURLToPath(import.meta.url),
+      [...process.argv.slice(2), '--job', String(job), '--skip', String(done), '--until-ms', String(endMs)],
+      // what dies young is most of what there is
+      { execArgv: ['--max-semi-space-size=32'] },
+    )
+    let under: number | undefined
+    let timer: NodeJS.Timeout | undefined
+    let hasEnded = false
+    child.on('message', (message: Said) => {
+      clearTimeout(timer)
+      if ('begun' in message) {
+        under = message.begun
+        timer = setTimeout(() => child.kill('SIGKILL'), seedSecondsMax * 1000)
+        return
+      }
+      under = undefined
+      if ('over' in message) {
+        hasEnded = true
+        isOver = message.over
+        return
+      }
+      done++
+      count(message)
+    })
+    const [code] = await once(child, 'close')
     clearTimeout(timer)
-    if ('totals' in message) totals = message.totals
-    else {
-      seed = message.seed
-      timer = setTimeout(() => child.kill('SIGKILL'), seedSecondsMax * 1000)
-    }
-  })
-  const [code] = await once(child, 'exit')
-  clearTimeout(timer)
-  if (totals !== undefined) return totals
-  say(`A process of the simulation ended (${code}), or was ended after ${seedSecondsMax} s, at seed ${seed}.`)
-  sayReplay(seed)
-  return { ...nothing, failed: 1 }
+    if (hasEnded) continue
+    say(
+      `A process of the simulation ended (${code}), or was ended after ${seedSecondsMax} s, at seed ${under}.`,
+    )
+    totals.failed++
+    if (under === undefined) return
+    sayReplay(under)
+    done++
+  }
+}
+
+function count(message: Said): void {
+  if ('failed' in message) totals.failed++
+  if (!('held' in message)) return
+  totals.held++
+  for (const key of ['commits', 'crashes', 'promotions', 'virtualMs'] as const)
+    totals[key] += message.held[key]
 }
 
 function sayReplay(seed: number): void {
@@ -113,15 +152,16 @@ function say(line: string): void {
 if (values.job !== undefined) {
   // nobody waits for it any more
   process.once('disconnect', () => process.exit(1))
-  const totals = await runJob(Number(values.job))
-  process.send?.({ totals }, () => process.exit())
+  const over = await runJob(Number(values.job), Number(values.skip), message => process.send?.(message))
+  process.send?.({ over }, () => process.exit())
 } else {
-  const all =
-    jobs === 1 ? [await runJob(0)] : await Promise.all(Array.from({ length: jobs }, (_, job) => forkJob(job)))
-  const sum = (key: keyof Totals) => all.reduce((total, one) => total + one[key], 0)
+  // what happens is traced in this process
+  if (values.trace) await runJob(0, 0, count)
+  else await Promise.all(Array.from({ length: jobs }, (_, job) => forkJob(job)))
+  const { held, failed, commits, crashes, promotions, virtualMs } = totals
   process.stdout.write(
-    `${sum('held')} seeds held, ${sum('failed')} failed; ${sum('commits')} commits, ${sum('crashes')} crashes, ` +
-      `${sum('promotions')} promotions in ${(sum('virtualMs') / 3_600_000).toFixed(1)} hours of the simulated hosts\n`,
+    `${held} seeds held, ${failed} failed; ${commits} commits, ${crashes} crashes, ` +
+      `${promotions} promotions in ${(virtualMs / 3_600_000).toFixed(1)} hours of the simulated hosts\n`,
   )
-  process.exit(sum('failed') === 0 ? 0 : 1)
+  process.exit(failed === 0 ? 0 : 1)
 }
