@@ -1,6 +1,7 @@
 /**
- * A primary, a standby, one in cascade behind it and one beside, with a database, packs and (HOTSPARE_KILL_TREE=1) a
- * directory under writers at full speed. Any process is killed at any moment, again and again; others are promoted, and old primaries rejoin.
+ * A primary, a standby, one in cascade behind it and one beside, with a database, packs and a directory under
+ * writers at full speed. Any process is killed at any moment, again and again; others are promoted, and old primaries
+ * rejoin.
  *
  *     HOTSPARE_KILL_SECONDS=600 SEED=7 node --test test/serve-kills.integration.test.ts
  */

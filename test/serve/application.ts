@@ -97,9 +97,7 @@ export const tree: StoreKind = {
   },
 }
 
-/** With a directory when asked: under this load its copy does not always have the links that the live tree has. */
-export const storeKinds: readonly StoreKind[] =
-  process.env.HOTSPARE_KILL_TREE === '1' ? [database, packs, tree] : [database, packs]
+export const storeKinds: readonly StoreKind[] = [database, packs, tree]
 
 /** One writer a store, started again when it has ended. */
 export class Application {

@@ -29,7 +29,7 @@ function isWell({ store, state, number, consistent }: StoreStatus): boolean {
 }
 
 /** What a directory without a window has is not consistent, and is promoted by force only. */
-const force = stores.includes(tree.plan)
+const force = true
 /** What a kill may never make a server say. */
 const faults = [
   'bug',
