@@ -122,8 +122,9 @@ export class KillWorld {
   /** The writers have ended, all are well: everybody has the same. */
   async converge(): Promise<void> {
     this.#say('converging')
-    if (this.counts.planned === 0) await this.#promote(true)
-    if (this.counts.planned === this.counts.promotions) await this.#promote(false)
+    // one whose server is killed meanwhile is none
+    while (this.counts.planned === 0) await this.#promote(true)
+    while (this.counts.planned === this.counts.promotions) await this.#promote(false)
     await this.#settle()
     const committed = this.#committed()
     await this.#application.end()
