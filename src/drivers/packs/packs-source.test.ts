@@ -334,6 +334,30 @@ test('what goes on from where it was asks the sink for what it has to look again
   )
 })
 
+test('a read that is stopped among several new packs is followed by one that gives them in order', async t => {
+  const { source, sink, open, once } = world(t)
+  fs.writeFileSync(join(source, '00000001.pack'), 'one')
+  const opened = await open()
+  await once(opened)
+  for (const number of [2, 3, 4]) fs.writeFileSync(join(source, `0000000${number}.pack`), `pack ${number}`)
+  const begun: string[] = []
+  const read = async (signal: AbortSignal, onWrite = () => {}) => {
+    const from = await sink.position()
+    for await (const entry of opened.read(from, { signal, inventory: async () => undefined })) {
+      if (entry.type === 'write' && entry.offset === 0 && entry.data.length === 0) begun.push(entry.path)
+      await sink.write(entry)
+      if (entry.type === 'write') onWrite()
+    }
+    await sink.sync()
+  }
+  const stop = new AbortController()
+  await read(stop.signal, () => stop.abort())
+  assert.deepEqual(begun, ['00000002.pack'])
+  await read(new AbortController().signal)
+  assert.deepEqual(begun, ['00000002.pack', '00000003.pack', '00000004.pack'])
+  assert.deepEqual(content(sink.root), content(source))
+})
+
 test('packs that vanished while nobody followed are a gap, which is named', async t => {
   const { source, sink, open, once } = world(t)
   fs.writeFileSync(join(source, '1.pack'), 'one')

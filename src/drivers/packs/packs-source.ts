@@ -144,6 +144,8 @@ export class PacksSource implements Source {
           return
         }
       }
+      // until all of it is given there may be more than the newest pack to give
+      this.#scan = undefined
       const scan = await this.#look(signal)
       if (scan === undefined) return
       if (continues) {
@@ -151,6 +153,7 @@ export class PacksSource implements Source {
       } else {
         yield* this.#begin(from, scan, options)
       }
+      if (!signal.aborted) this.#scan = scan
       await this.#verification.compare(options, continues ? 'piece' : 'all')
     } catch (error) {
       throw describeSystemError(error, `reading ${this.#root}`)
@@ -202,7 +205,6 @@ export class PacksSource implements Source {
     const events = this.#watcher.takeEvents()
     const scan = await this.#packs.scan(signal, this.#thorough || (events & touchingEvents) !== 0)
     if (scan === undefined) return undefined
-    this.#scan = scan
     this.#scannedMs = this.#clock.nowMs()
     for (const name of scan.layout.leftOut) {
       const path = displayPath(name)
