@@ -66,15 +66,16 @@ async function follow(
   }
   const writers: ChildProcess[] = []
   for (let id = 1; id <= options.writers; id++) writers.push(start(id, options.seconds))
+  const isWritten = () => writers.some(writer => writer.exitCode === null)
   let firstSalt = salt(path)
-  for (; firstSalt === undefined; firstSalt = salt(path)) await sleep(20)
+  for (; firstSalt === undefined && isWritten(); firstSalt = salt(path)) await sleep(20)
   let logBytesMax = 0
   const look = setInterval(() => {
     logBytesMax = Math.max(logBytesMax, statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0)
   }, 20)
   for (const writer of writers) if (writer.exitCode === null) await once(writer, 'exit')
   clearInterval(look)
-  const restarts = (salt(path) ?? firstSalt) - firstSalt
+  const restarts = firstSalt === undefined ? 0 : (salt(path) ?? firstSalt) - firstSalt
   for (const writer of writers) assert.equal(writer.exitCode, 0, 'a writer met an error')
   const source = judge(path)
   const deadlineMs = performance.now() + 20_000
