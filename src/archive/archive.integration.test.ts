@@ -134,7 +134,7 @@ async function write(tree: string, format: ArchiveFormat, path: string): Promise
 
 /** All that differs between two trees, by an independent tool. */
 function differences(tree: string, other: string, ...more: string[]): string {
-  return runQuietly(
+  const lines = runQuietly(
     'rsync',
     '-aHAXn',
     '--delete',
@@ -144,7 +144,9 @@ function differences(tree: string, other: string, ...more: string[]): string {
     ...more,
     `${tree}/`,
     `${other}/`,
-  )
+  ).split('\n')
+  // a symbolic link's second name is a link of its own in an archive, alike in all but that
+  return lines.filter(line => !line.startsWith('hL   ')).join('\n')
 }
 
 for (const round of [0, 1, 2, 3, 4, 5]) {

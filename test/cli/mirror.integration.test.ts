@@ -131,7 +131,8 @@ test('an archive is made of the copy when the application goes on again, and it 
 
 test('what an administrator writes in the window is named, or the mirror says that it never held still', async () => {
   await startWriter('--administrator-ms', '1')
-  assert.equal((await hotspare('mirror', live, target, ...mode)).exit, 0)
+  const first = await hotspare('mirror', live, target, ...mode)
+  assert.ok(first.exit === 0 || /never-still|hold-exceeded/.test(first.stderr), first.stderr)
   let named = 0
   for (let window = 0; window < 10; window++) {
     // long enough for the administrator to write in it

@@ -51,7 +51,7 @@ const acts: readonly (() => void)[] = [
   () => fs.renameSync(file(), file()),
   () => fs.renameSync(directory(), directory()),
   () => fs.linkSync(file(), file()),
-  () => fs.symlinkSync(random.pick(['../elsewhere', 'file 1', '/nowhere']), file()),
+  () => fs.symlinkSync(random.pick(['../elsewhere', 'file 1', '/nowhere/at/all']), file()),
   () => fs.chmodSync(file(), random.pick([0o600, 0o644, 0o755])),
   () => fs.utimesSync(file(), random.below(2_000_000_000), random.below(2_000_000_000)),
   () => fs.truncateSync(file(), random.below(9000)),
