@@ -209,7 +209,7 @@ test('what is wrong over there is said by the call: no server, no key, no progra
     call([...there.ssh, '-o', 'IdentityFile=/dev/null'], there.address.replace('@127.0.0.1:', '@localhost:')),
     /status 255/,
   )
-  await assert.rejects(call(['/nowhere/ssh'], there.address), /ENOENT/)
+  await assert.rejects(call(['/nobody/has/this/ssh'], there.address), /ENOENT/)
   await assert.rejects(
     new SshTransport(there.ssh).connect(there.address, AbortSignal.abort(new Error('enough'))),
     /enough/,
