@@ -114,9 +114,9 @@ class SegmentLog implements Log {
   #lastEpoch: Epoch
   #writer: SegmentWriter
   #space: LogSpace
-  /** Who appends, or begins a segment; nothing else changes what the log has. */
   /** Transactions come in one after another. Who waits for space waits here, and holds up nobody who subscribes. */
   readonly #incoming = new Turns()
+  /** Who appends, or begins a segment; nothing else changes what the log has. */
   readonly #appending = new Turns()
   readonly #stating = new Turns()
   readonly #trims = new Turns()

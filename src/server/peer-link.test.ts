@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { Hello } from '../link/session.ts'
 import { systemRandom } from '../os/random.ts'
-import { type Link, PeerLink } from './peer-link.ts'
+import { type Link, PeerLink, type PeerLinkOptions } from './peer-link.ts'
 import type { ServerMachine } from './server.ts'
 import { sessionPair } from './testing/session-pair.ts'
 import { newClock } from './upstream/testing/test-server.ts'
@@ -12,22 +12,30 @@ function helloOf(server: string, upstream?: string): Hello {
   return { ...common, role: 'standby', path: [server], ...(upstream === undefined ? {} : { upstream }) }
 }
 
+/** What gamma has of its peer beta; `own` is asked whenever it says what it is. */
+function linkOf(own: () => Hello, onLink: PeerLinkOptions['onLink']): PeerLink {
+  return new PeerLink({
+    self: 'gamma',
+    peer: { name: 'beta', subscriber: true },
+    machine: { clock: newClock(), random: systemRandom } as unknown as ServerMachine,
+    terms: () => ({ hello: own(), trust: { peer: async () => undefined, pin: async () => {} } }),
+    onLink,
+  })
+}
+
 test('a session that waited for the one before it says what the server is by then, or is closed', async () => {
   const had: string[] = []
   const held = Promise.withResolvers<void>()
   let own = helloOf('gamma', 'alpha')
-  const peer = new PeerLink({
-    self: 'gamma',
-    peer: { name: 'beta', subscriber: true },
-    machine: { clock: newClock(), random: systemRandom } as unknown as ServerMachine,
-    terms: () => ({ hello: own, trust: { peer: async () => undefined, pin: async () => {} } }),
-    onLink: async link => {
+  const peer = linkOf(
+    () => own,
+    async link => {
       had.push(own.upstream ?? '')
       await link.session.over
       // what the session was used for takes a while to end
       await held.promise
     },
-  })
+  )
   const meet = () => {
     const said = own
     const { first, second } = sessionPair(said, helloOf('beta'))
@@ -53,16 +61,13 @@ test('a session that waited for the one before it says what the server is by the
 test('who asks for a session is never given one that is over, however long what it was used for takes to end', async () => {
   const held = Promise.withResolvers<void>()
   const own = helloOf('gamma', 'beta')
-  const peer = new PeerLink({
-    self: 'gamma',
-    peer: { name: 'beta', subscriber: true },
-    machine: { clock: newClock(), random: systemRandom } as unknown as ServerMachine,
-    terms: () => ({ hello: own, trust: { peer: async () => undefined, pin: async () => {} } }),
-    onLink: async link => {
+  const peer = linkOf(
+    () => own,
+    async link => {
       await link.session.over
       await held.promise
     },
-  })
+  )
   const { signal } = new AbortController()
   const one = sessionPair(own, helloOf('beta'))
   const firstAdopted = peer.adopt(one.first, false, own)
