@@ -245,6 +245,22 @@ test('a file that was only touched is not taken for changed', async t => {
   await replica.close()
 })
 
+test('what follows a commit that waits in the journal is no repetition of what came before that commit', async t => {
+  const { target, open } = await scratch(t)
+  let replica = await open()
+  await send(replica, 'a', [write('1', 0, 'first')])
+  const version = (data: string) => [change('replace', '1'), write('1', 0, data), change('replaced', '1')]
+  // the name changes directly, the bytes in place wait in the journal
+  await send(replica, 'b', [...version('second'), write('1', 0, 'S')], false)
+  await replica.close()
+  replica = await open()
+  assert.equal(await replica.position(store), 'b')
+  await send(replica, 'c', [...version('third'), write('2', 0, 'other')])
+  assert.equal(await replica.position(store), 'c')
+  await replica.close()
+  assert.equal(await readFile(join(target, '1'), 'utf8'), 'third')
+})
+
 test('what somebody appended after a kill is not overwritten, and our own lost tail is gone over', async t => {
   const { target, sidecar, open, notices } = await scratch(t)
   let replica = await open()

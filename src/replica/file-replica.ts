@@ -103,7 +103,8 @@ class FileReplica implements Replica {
     this.#journal = journal
     this.#visible = visible
     this.#direct = new DirectChanges(recorder, locks, () => this.#visible, excess)
-    this.#ahead = new AheadChanges(recorder.state.ahead)
+    // a commit in the journal is behind them: they do not come again
+    this.#ahead = new AheadChanges(journal === undefined ? recorder.state.ahead : [])
     this.#staged = new StagedVersions(recorder.disk, recorder.state.tree.blockBytes, lastStage)
   }
 

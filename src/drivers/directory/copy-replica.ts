@@ -112,7 +112,8 @@ class DirectoryReplica implements Replica {
     const thread = this.#started
     const { files } = await thread.ask({ kind: 'files', anew: true, countMax: 1 })
     const { others } = await thread.ask({ kind: 'others', anew: true, countMax: 1 })
-    return files?.length === 0 && others?.length === 0 ? undefined : new CopyInventory(thread)
+    const hasNothing = files?.length === 0 && others?.length === 0 && this.#status?.commit === undefined
+    return hasNothing ? undefined : new CopyInventory(thread)
   }
 
   /** Mostly there is nothing to wait for: the same settled promise serves all entries. */

@@ -123,6 +123,19 @@ test('a first copy is gone on with after a kill: the position is the last that w
   assert.deepEqual(fs.readdirSync(place.target).sort(), ['a', 'c'])
 })
 
+test('a copy that was emptied has an inventory of nothing, a copy that was never written has none', async () => {
+  const replica = await openReplica()
+  assert.equal(await replica.inventory?.(store), undefined)
+  await send(replica, ...file('a', 'one'), commit(1, 'complete'))
+  await send(replica, remove('a'), commit(2, 'complete'))
+  const inventory = await replica.inventory?.(store)
+  assert.ok(inventory !== undefined)
+  for await (const { path } of inventory.files()) assert.fail(`it has '${path}'`)
+  await replica.close()
+  const again = await openReplica()
+  assert.ok((await again.inventory?.(store)) !== undefined)
+})
+
 test('from the first held pass on only held passes are shown, and what others bring is durable', async () => {
   const replica = await openReplica()
   await send(replica, ...file('a', 'one'), commit(1, 'held'))
