@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { HotspareError } from '../../os/errors.ts'
 import { FaultyStorage } from '../../os/testing/faulty-storage.ts'
 import { MemoryDisk } from '../../os/testing/memory-disk.ts'
 import { VirtualClock } from '../../os/testing/virtual-clock.ts'
@@ -211,6 +212,34 @@ test('a log that begins anew takes transactions of epochs that are older than th
   standby.connect(upstream)
   await until(() => standby.downstream.applied === 2, 'applied')
   assert.deepEqual(standby.log.epoch, newer)
+  await standby.close()
+})
+
+test('a log that begins anew is not let go of before the copies have what was acknowledged', async () => {
+  const { clock, upstream, standby } = await pair([a])
+  standby.connect(upstream)
+  await upstream.commit(a)
+  await until(() => standby.downstream.applied === 1, 'applied')
+  await standby.downstream.setApplying(false)
+  for (let i = 0; i < 2; i++) await upstream.commit(a)
+  await until(() => upstream.acknowledged.received === 3, 'received')
+  await standby.disconnect()
+  const other = await UpstreamScript.open(clock, [a], { number: 2, by: 'c' })
+  for (let i = 0; i < 5; i++) await other.commit(a)
+  standby.connect(other)
+  const { error } = await standby.over
+  assert.ok(error instanceof HotspareError && error.code === 'log-gap', String(error))
+  assert.match(error.message, /hotspare apply on/)
+  assert.equal(standby.log.durable, 3)
+  assert.equal(await standby.contentOf(a), 1)
+  await standby.downstream.setApplying(true)
+  await standby.disconnect()
+  standby.connect(other)
+  const had: (number | undefined)[] = []
+  standby.onMessage = ({ code }) => void (code === 'log-restarted' && had.push(standby.numberOf(a)))
+  await until(() => standby.numberOf(a) === 5, 'synchronised')
+  assert.deepEqual(had, [3])
+  assert.equal(await standby.contentOf(a), 5)
   await standby.close()
 })
 

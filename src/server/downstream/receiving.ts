@@ -172,10 +172,11 @@ export class Receiving implements Taking {
     }
   }
 
-  /** Order: what the copies hold counts for nothing, then the log begins anew. */
+  /** Order: the copies take what the log has, what they hold counts for nothing, then the log begins anew. */
   async #restart(answer: Of<'subscribed'>): Promise<void> {
     const { log, keepers, state, disconnect, tell } = this.#options
     const { next, chain, stream } = answer
+    await keepers.takeRest(this.#stop.signal)
     tell(
       'info',
       'log-restarted',

@@ -250,6 +250,23 @@ export class StoreKeeper {
     this.#look()
   }
 
+  /** Resolves when the copy has all that the log has for it. Throws `log-gap` when that is not to be; rejects on abort. */
+  async takeRest(signal: AbortSignal): Promise<void> {
+    const isHindered = () => this.#wish !== 'on' || this.#faults.message !== undefined
+    const aborted = () => this.#tell()
+    signal.addEventListener('abort', aborted, { once: true })
+    await this.#until(() => signal.aborted || !this.isBehind || isHindered())
+    signal.removeEventListener('abort', aborted)
+    signal.throwIfAborted()
+    this.#closing.signal.throwIfAborted()
+    if (!this.isBehind) return
+    const why = this.#faults.message ?? "applying is off here (use 'hotspare apply on')"
+    throw new HotspareError(
+      'log-gap',
+      `The log is to begin anew, and holds transactions that the copy of store '${this.store}' has not taken yet: ${why}.`,
+    )
+  }
+
   /** The copy has taken all that it takes from the log. */
   get #hasLeft(): boolean {
     const { until } = this.#stored

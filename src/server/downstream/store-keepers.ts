@@ -76,6 +76,11 @@ export class StoreKeepers {
     this.#byName.get(store)?.seen(number)
   }
 
+  /** The log is to go: what was acknowledged is in the copies first. Throws `log-gap` when one cannot take it. */
+  async takeRest(signal: AbortSignal): Promise<void> {
+    for (const keeper of this.all) await keeper.takeRest(signal)
+  }
+
   async putOutAll(signal: AbortSignal): Promise<void> {
     await Promise.all(this.all.map(keeper => keeper.putOut(signal)))
   }

@@ -33,6 +33,7 @@ export class Standby {
   readonly storage: Storage
   readonly messages: Omit<ServerMessage, 'timeMs'>[]
   readonly invalidated: StoreName[]
+  onMessage: (message: Omit<ServerMessage, 'timeMs'>) => void = () => {}
   /** Resolves with what it cannot go on after. */
   readonly failed: Promise<unknown>
   #pair: SessionPair | undefined
@@ -93,12 +94,16 @@ export class Standby {
       onNotice() {},
     })
     const { promise: failed, resolve } = Promise.withResolvers<unknown>()
+    let opened: Standby | undefined
     const downstream = await openDownstream({
       settings,
       machine,
       state,
       log,
-      tell: (level, code, message) => messages.push({ level, code, message }),
+      tell: (level, code, message) => {
+        messages.push({ level, code, message })
+        opened?.onMessage({ level, code, message })
+      },
       learnt: async epoch => {
         await state.update(value => ({ ...value, epoch }))
       },
@@ -108,7 +113,8 @@ export class Standby {
       disconnect: async () => {},
       failed: resolve,
     })
-    return new Standby(settings, storage, log, state, downstream, messages, invalidated, failed)
+    opened = new Standby(settings, storage, log, state, downstream, messages, invalidated, failed)
+    return opened
   }
 
   private constructor(
