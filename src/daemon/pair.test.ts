@@ -3,11 +3,11 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import fc from 'fast-check'
 import { pairTokenText, parsePairToken } from '../link/pair-token.ts'
 import { PeerStore } from '../link/peer-store.ts'
 import { nodeStorage } from '../os/node-storage.ts'
 import { systemRandom } from '../os/random.ts'
+import { fc } from '../os/testing/properties.ts'
 import { makePairing, takePairing } from './pair.ts'
 import { parseServerConfig } from './server-config.ts'
 

@@ -9,7 +9,6 @@
  */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -17,6 +16,7 @@ import { basename, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { seed } from '../os/testing/seed.ts'
 
 /** A program that opens the store and commits numbers in ascending order until it is ended by a signal. */
 export interface WriterCommand {
@@ -300,7 +300,6 @@ function sleep(ms: number): Promise<void> {
 
 /** Numbers from 0 to 1 that a seed determines (xorshift32). */
 function seeded(t: TestContext): () => number {
-  const seed = Number(process.env.HOTSPARE_SEED ?? randomInt(1, 2 ** 31))
   t.diagnostic(`HOTSPARE_SEED=${seed}`)
   let state = seed | 0 || 1
   return () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import { fc } from '../os/testing/properties.ts'
 import { commonNumber, type LogView } from './common-number.ts'
 
 /** Two logs with `shared` transactions of one history, each then with its own, and with what came before `first` removed. */

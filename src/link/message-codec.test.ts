@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { HotspareError } from '../os/errors.ts'
+import { fc } from '../os/testing/properties.ts'
 import type { StoreName } from '../stream/entry.ts'
 import { decodeMessage, encodeMessage, messageBytesExpected } from './message-codec.ts'
 import { arbitraryMessage } from './testing/arbitrary-message.ts'

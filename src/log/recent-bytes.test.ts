@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import fc from 'fast-check'
+import { fc } from '../os/testing/properties.ts'
 import { RecentBytes } from './recent-bytes.ts'
 
 test('what is given is what the file has at that place, whatever was written, cut back and written again', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { blake3 } from '@napi-rs/blake-hash'
-import fc from 'fast-check'
+import { fc } from '../os/testing/properties.ts'
 import { BlockDigests } from './block-digests.ts'
 import { BlockSet } from './block-set.ts'
 

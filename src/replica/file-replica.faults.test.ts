@@ -11,6 +11,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import type { HotspareError } from '../os/errors.ts'
 import { FaultyStorage, MachineDown, type Plan } from '../os/testing/faulty-storage.ts'
 import { Random } from '../os/testing/random.ts'
+import { seed } from '../os/testing/seed.ts'
 import { CopyHarness } from './testing/copy-harness.ts'
 import {
   change,
@@ -23,7 +24,6 @@ import {
   write,
 } from './testing/copy-model.ts'
 
-const seed = Number(process.env.HOTSPARE_SEED ?? 1)
 const data = new Random(4711)
 
 /** Appends, new files, new versions, removals, renames; then changes in place, and appends again. */

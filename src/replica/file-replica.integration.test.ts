@@ -13,6 +13,7 @@ import { systemClock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
 import { nodeStorage } from '../os/node-storage.ts'
 import { Random } from '../os/testing/random.ts'
+import { seed } from '../os/testing/seed.ts'
 import { cloneFileCopy } from './clone.ts'
 import { openFileReplica } from './file-replica.ts'
 import { snapshotOf } from './testing/copy-laws.ts'
@@ -20,7 +21,6 @@ import { difference, modelSteps, modelStore, snapshotAfter, transactionsOf } fro
 import { endlessScript } from './testing/endless-script.ts'
 
 const writer = fileURLToPath(new URL('testing/endless-writer.ts', import.meta.url))
-const seed = Number(process.env.HOTSPARE_SEED ?? Date.now() % 1_000_000)
 const transactions = 300
 const killsMax = 12
 

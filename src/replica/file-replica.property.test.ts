@@ -1,8 +1,8 @@
 /** The laws of the faults test for scripts of any kind: fast-check makes them, and makes them small when one fails. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { FaultyStorage, MachineDown } from '../os/testing/faulty-storage.ts'
+import { fc } from '../os/testing/properties.ts'
 import { Random } from '../os/testing/random.ts'
 import { CopyHarness } from './testing/copy-harness.ts'
 import { transactionsFrom } from './testing/random-script.ts'

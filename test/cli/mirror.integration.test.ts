@@ -1,7 +1,6 @@
 /** A message board at full speed that honours its maintenance mode, mirrored; an administrator who does not; disks that fill. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,6 +11,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { BoardReport } from '../../src/cli/demo/board-writer.ts'
 import { maintenanceCommands } from '../../src/cli/demo/maintenance-flag.ts'
 import { judgeBoard } from '../../src/cli/demo/message-board-judge.ts'
+import { Random } from '../../src/os/testing/random.ts'
+import { seed } from '../../src/os/testing/seed.ts'
 import { assertError, hotspare, killStarted, main, object, Run, start } from './hotspare.ts'
 
 const stateBefore = process.env.HOTSPARE_STATE_DIR
@@ -170,10 +171,11 @@ test('a mirror that is killed at any moment leaves a whole copy, and its mode to
   await startWriter()
   assert.equal((await hotspare('mirror', live, target, ...mode)).exit, 0)
   const leftOn: boolean[] = []
+  const random = new Random(seed)
   for (let kill = 0; kill < 12; kill++) {
     const run = start('mirror', live, target, ...mode, '--inside', 'sleep 0.1', '--json')
     await run.event(kill % 2 === 0 ? 'started' : 'entered')
-    await sleep(randomInt(0, kill % 2 === 0 ? 250 : 80))
+    await sleep(random.below(kill % 2 === 0 ? 250 : 80))
     await run.end('SIGKILL')
     leftOn.push(fs.existsSync(flag))
     assert.equal((await hotspare('drivers')).exit, 0)

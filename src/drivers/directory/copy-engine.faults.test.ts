@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import { Random } from '../../os/testing/random.ts'
+import { seed as asked } from '../../os/testing/seed.ts'
 import { EIO, ENOSPC, systemError } from '../../os/tree-calls.ts'
 import type { Entry } from '../../stream/entry.ts'
 import { type CopyCalls, systemCalls } from './copy-calls.ts'
@@ -114,7 +115,7 @@ function passOf(engine: CopyEngine): number {
 
 /** Each step of each kind; else some of them, others for each seed. */
 const thorough = process.env.HOTSPARE_REQUIRE_ENGINES === '1'
-const seeds = process.env.HOTSPARE_SEED === undefined ? [1, 2, 3] : [Number(process.env.HOTSPARE_SEED)]
+const seeds = process.env.HOTSPARE_SEED === undefined ? [1, 2, 3] : [asked]
 
 for (const seed of seeds) {
   for (const kind of ['crash', 'ENOSPC', 'EIO', 'short'] as const) {

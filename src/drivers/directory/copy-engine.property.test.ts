@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, test } from 'node:test'
 import { Random } from '../../os/testing/random.ts'
+import { seed as asked } from '../../os/testing/seed.ts'
 import { CopyModel } from './testing/copy-model.ts'
 import {
   assertShows,
@@ -18,8 +19,7 @@ beforeEach(() => {
 })
 afterEach(() => place.remove())
 
-const seeds =
-  process.env.HOTSPARE_SEED === undefined ? [...Array(100).keys()] : [Number(process.env.HOTSPARE_SEED)]
+const seeds = process.env.HOTSPARE_SEED === undefined ? [...Array(100).keys()] : [asked]
 
 for (const seed of seeds) {
   test(`the copy shows just the pass that may be shown, whatever the changes (HOTSPARE_SEED=${seed})`, () => {

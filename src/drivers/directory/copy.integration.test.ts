@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { systemClock } from '../../os/clock.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
 import { Random } from '../../os/testing/random.ts'
+import { seed } from '../../os/testing/seed.ts'
 import { type Change, type EntryPath, entryPathFromText, storeName } from '../../stream/entry.ts'
 import type { CopyOptions } from '../driver.ts'
 import { checkDirectoryCopy, cloneDirectoryCopy } from './copy-reading.ts'
@@ -18,7 +19,6 @@ import { scriptOf } from './testing/copy-script.ts'
 
 const copier = fileURLToPath(new URL('./testing/scripted-copier.ts', import.meta.url))
 const store = storeName('tree')
-const seed = Number(process.env.HOTSPARE_SEED ?? Math.floor(Math.random() * 2 ** 31))
 const machine = { storage: nodeStorage, clock: systemClock }
 
 let place: CopyPlace

@@ -5,13 +5,13 @@ import fs from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { seed } from '../../os/testing/seed.ts'
 import { rsyncDifference } from './testing/naive-sink.ts'
 import { RandomTree } from './testing/random-tree.ts'
 import { scratch } from './testing/source-fixture.ts'
 import { treeState } from './testing/tree-state.ts'
 
 const command = fileURLToPath(new URL('../../cli/main.ts', import.meta.url))
-const seed = Number(process.env.HOTSPARE_SEED ?? Math.floor(Math.random() * 2 ** 31))
 
 function follow(t: TestContext, live: string, copy: string): ChildProcess {
   const child = spawn(process.execPath, [command, 'follow', live, copy, '--json'], {

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import fc from 'fast-check'
 import { systemClock } from '../../os/clock.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
+import { fc } from '../../os/testing/properties.ts'
+import { seed } from '../../os/testing/seed.ts'
 import type { Sink } from '../../stream/sink.ts'
 import { directoryDriver } from './driver.ts'
 import { NaiveSink, rsyncDifference } from './testing/naive-sink.ts'
@@ -12,7 +13,6 @@ import { RandomTree } from './testing/random-tree.ts'
 import { openTree, scratch, store } from './testing/source-fixture.ts'
 import { treeState } from './testing/tree-state.ts'
 
-const seed = Number(process.env.HOTSPARE_SEED ?? Math.floor(Math.random() * 2 ** 31))
 const runs = Number(process.env.HOTSPARE_RUNS ?? 6)
 
 for (const kind of ['a plain sink', 'the replica'] as const) {
@@ -120,7 +120,7 @@ async function property(t: TestContext, makeCopy: (base: string) => Copy): Promi
       }
       fs.rmSync(base, { recursive: true, force: true })
     }),
-    { numRuns: runs, seed, endOnFailure: true },
+    { numRuns: runs, endOnFailure: true },
   )
 }
 

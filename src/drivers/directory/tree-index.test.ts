@@ -3,8 +3,8 @@ import fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import fc from 'fast-check'
 import { StatBuffer } from '../../os/stat-buffer.ts'
+import { fc } from '../../os/testing/properties.ts'
 import { cName, openRoot, statAt } from '../../os/tree-calls.ts'
 import {
   BlockBuilder,

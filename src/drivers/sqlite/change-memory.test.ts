@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import { fc } from '../../os/testing/properties.ts'
 import { type ChangeBytes, ChangeMemory } from './change-memory.ts'
 
 test('what was taken stays as it was filled until it is given back, in whatever order that is, and however often', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import { fc } from '../../os/testing/properties.ts'
 import { PageGroup } from './page-group.ts'
 
 const pageBytes = 512

@@ -6,13 +6,13 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import { seed } from '../../os/testing/seed.ts'
 import { checkSqliteCopy } from './check.ts'
 import { cloneSqliteCopy } from './clone.ts'
 import { openSqliteReplica } from './replica.ts'
 import { accountsTotal, randomFrom } from './testing/accounts.ts'
 import { copyOptionsIn, optionsIn, scratch, sqlite3, store } from './testing/copy-fixture.ts'
 
-const seed = Number(process.env.HOTSPARE_SEED ?? Math.floor(Math.random() * 1e9))
 const kills = Number(process.env.HOTSPARE_KILLS ?? 15)
 
 const children = new Set<ChildProcess>()

@@ -1,5 +1,5 @@
 /** Messages of every type, as any two servers might send them. */
-import fc from 'fast-check'
+import { fc } from '../../os/testing/properties.ts'
 import type { EntryPath, Position, StoreName } from '../../stream/entry.ts'
 import type { Epoch } from '../../stream/epoch.ts'
 import type { LogPiece } from '../../stream/log-piece.ts'

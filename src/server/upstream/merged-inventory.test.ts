@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { blake3 } from '@napi-rs/blake-hash'
-import fc from 'fast-check'
+import { fc } from '../../os/testing/properties.ts'
 import { type EntryPath, entryPath } from '../../stream/entry.ts'
 import type { Inventory, InventoryFile, InventoryNode } from '../../stream/sink.ts'
 import { MergedInventory } from './merged-inventory.ts'

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { seed } from '../../../os/testing/seed.ts'
 import type { Replica } from '../../driver.ts'
 import { openSqliteReplica } from '../replica.ts'
 import { accountsSetupSql, accountsSql, accountsTotal, changeAccounts, randomFrom } from './accounts.ts'
@@ -17,7 +18,7 @@ mkdirSync(join(disk, 'sidecar'), { recursive: true })
 const copy = join(disk, 'copy.db')
 const ballast = join(disk, 'ballast')
 const limits = { logBytesMax: 200_000 }
-const random = randomFrom(Number(process.env.HOTSPARE_SEED ?? 1))
+const random = randomFrom(seed)
 const feeder = new CopyFeeder(join(at, 'source.db'), 4096, accountsSetupSql)
 feeder.database.exec(accountsSql)
 
