@@ -43,7 +43,8 @@ export async function proveContinuity(options: ProofOptions): Promise<Proved> {
   const { position, scan, inventory } = options
   const proved = inventory === undefined ? trustPosition(options) : await proveInventory(options, inventory)
   const newest = scan.packs.find(pack => pack.path === position.newest?.path)
-  if (newest !== undefined && newest.cutTo === undefined) await proveTail(options, newest)
+  if (newest !== undefined && wasRemoved(options, newest, proved)) newest.removed = true
+  else if (newest !== undefined && newest.cutTo === undefined) await proveTail(options, newest)
   requireWhole(options)
   return proved
 }
@@ -155,6 +156,11 @@ async function proveCutTail(root: string, pack: Pack, recorded: InventoryFile): 
 function isSpent({ profile, position }: ProofOptions, pack: Pack): boolean {
   const { newest } = position
   return pack.vanished && !pack.held && newest !== undefined && profile.compare(pack.path, newest.path) < 0
+}
+
+/** Its removal reached the copy, which has newer ones, and the commit after it did not. */
+function wasRemoved({ profile }: ProofOptions, pack: Pack, { newest }: Proved): boolean {
+  return pack.vanished && !pack.created && newest !== undefined && profile.compare(newest, pack.path) > 0
 }
 
 /** The position's own digest, which needs no inventory. A sink that applies in order may have more than its position says. */

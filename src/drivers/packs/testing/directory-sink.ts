@@ -22,8 +22,8 @@ export class DirectorySink implements Sink {
   readonly entries: Entry[] = []
   readonly #options: DirectorySinkOptions
   readonly #replacing = new Map<string, Buffer[]>()
-  /** Sizes at the last commit: what the sink has is what was committed. */
-  #committedSizes = new Map<string, number>()
+  /** Sizes at the last commit or change of names, before which a copy records what it has. */
+  #recordedSizes = new Map<string, number>()
   #position: Position | undefined
 
   constructor(root: string, options: DirectorySinkOptions = {}) {
@@ -39,7 +39,11 @@ export class DirectorySink implements Sink {
   /** As a replica that is opened with `resync`: no position, and an inventory of what is there. */
   forgetPosition(): void {
     this.#position = undefined
-    this.#committedSizes = new Map(this.#files().map(name => [name, fs.statSync(join(this.root, name)).size]))
+    this.#record()
+  }
+
+  #record(): void {
+    this.#recordedSizes = new Map(this.#files().map(name => [name, fs.statSync(join(this.root, name)).size]))
   }
 
   async write(entry: Entry): Promise<void> {
@@ -48,11 +52,11 @@ export class DirectorySink implements Sink {
       assert.equal(this.#replacing.size, 0, 'a commit in the middle of a replaced file')
       this.#position = entry.position
       this.commits.push(entry)
-      this.#committedSizes = new Map(
-        this.#files().map(name => [name, fs.statSync(join(this.root, name)).size]),
-      )
+      this.#record()
     } else {
       const path = join(this.root, entry.path)
+      const changesNames = entry.type !== 'replace' && (entry.type !== 'write' || !this.#has(entry.path))
+      if (changesNames) this.#record()
       switch (entry.type) {
         case 'write': {
           const replacing = this.#replacing.get(entry.path)
@@ -89,8 +93,13 @@ export class DirectorySink implements Sink {
         default:
           assert.fail(`unexpected entry ${entry.type}`)
       }
+      if (changesNames) this.#record()
     }
     this.#options.afterEntry?.(entry, this.root)
+  }
+
+  #has(path: EntryPath): boolean {
+    return this.#replacing.has(path) || fs.existsSync(join(this.root, path))
   }
 
   /** As after a crash: a new version that has not taken its name is lost, and so is a copy without any commit. */
@@ -105,11 +114,11 @@ export class DirectorySink implements Sink {
   async inventory(): Promise<Inventory | undefined> {
     const file = (name: string): InventoryFile => ({
       path: entryPath(name),
-      size: this.#committedSizes.get(name)!,
+      size: this.#recordedSizes.get(name)!,
       blockBytes,
       digest: 'blake3-256',
       digests: async (firstBlock, count) => {
-        const data = fs.readFileSync(join(this.root, name)).subarray(0, this.#committedSizes.get(name))
+        const data = fs.readFileSync(join(this.root, name)).subarray(0, this.#recordedSizes.get(name))
         const blocks = Array.from({ length: count }, (_, i) =>
           blake3(data.subarray((firstBlock + i) * blockBytes, (firstBlock + i + 1) * blockBytes)),
         )
@@ -117,7 +126,7 @@ export class DirectorySink implements Sink {
       },
     })
     const there = new Set(this.#files())
-    const names = [...this.#committedSizes.keys()].filter(name => there.has(name)).sort()
+    const names = [...this.#recordedSizes.keys()].filter(name => there.has(name)).sort()
     return {
       async *files() {
         for (const name of names) yield file(name)
