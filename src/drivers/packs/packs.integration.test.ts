@@ -17,14 +17,16 @@ const redisWriter = fileURLToPath(new URL('./testing/redis-writer.ts', import.me
 const enginesRequired = process.env.HOTSPARE_REQUIRE_ENGINES === '1'
 const packBytes = 1024 * 1024
 /** Longer than a follower is ever away. */
-const keepMs = 15_000
+const keepMs = 30_000
+/** Seconds of it are copied in no time, also on a machine that is busy with something else. */
+const bytesPerSecond = 20_000_000
 
 driverConformance({
   name: 'packs, profile rdm',
   prepare: async (_t, directory) => join(directory, 'live.rdm'),
   writer: source => ({
     command: process.execPath,
-    arguments: [packWriter, source, String(packBytes), String(keepMs)],
+    arguments: [packWriter, source, String(packBytes), String(keepMs), String(bytesPerSecond)],
   }),
   judge: async store => ({ last: judgePacks(store) }),
 })
