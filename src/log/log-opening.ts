@@ -362,6 +362,8 @@ class Opening {
   async #create(segments: Segment[], epoch: Epoch): Promise<StorageFile> {
     const { stream, generation, first, chainBefore } = this.#state
     const salt = this.#options.random.bytes(saltBytes)
+    // what was removed must not come back beside it: a beginning that a crash leaves is known by nothing following
+    await this.#storage.syncDirectory(this.#directory)
     const { segment, file } = await createSegment(
       this.#storage,
       this.#path(segmentName(first)),

@@ -2,6 +2,7 @@
  * The parts of a log, put together over one opening of its segments: a log that is begun anew, or cut, opens them again
  * and gets new ones. What a part needs of the others, and of the log, it is told here.
  */
+import type { HotspareError } from '../os/errors.ts'
 import type { LogLimits, LogOptions } from './log.ts'
 import { LogIntake } from './log-intake.ts'
 import type { OpenedSegments } from './log-opening.ts'
@@ -77,6 +78,13 @@ export class LogParts implements SpacedLog, TrimmedLog {
     })
     this.trimmer = new SegmentTrimmer(this, options, this.segments, this.state)
     this.reader = new LogReader(storage, this.segments, this.writer)
+  }
+
+  /** They do nothing more; `why` is told to whoever reads. What was not synced may be lost. */
+  retire(why: (number: number) => HotspareError): Promise<void> {
+    this.reader.end(why)
+    void this.trimmer.end() // what it would do waits for who calls this, and then does nothing
+    return this.writer.close()
   }
 
   get bytes(): number {

@@ -28,9 +28,9 @@ export class LogReader {
     this.#writer = writer
   }
 
-  /** Nothing is given any more; `why` says it to whoever was reading at a number. */
+  /** Nothing is given any more; `why` says it to whoever reads at a number. */
   end(why: (number: number) => HotspareError): void {
-    this.#ended ??= why
+    this.#ended = why
   }
 
   /** See `Log.read`. */

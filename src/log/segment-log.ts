@@ -42,23 +42,28 @@ import { Turns } from './turns.ts'
 import { writeTransactions } from './txlog-file.ts'
 
 export const openLog: OpenLog = async options => {
-  const { storage, directory, onNotice } = options
+  const { storage, directory } = options
   const lock = await takeLog(storage, directory)
   try {
-    const opened = await openSegments(options)
-    for (const damage of opened.damage) {
-      onNotice({
-        level: 'error',
-        code: 'log-damaged',
-        message: damageText(damage),
-        details: { ...damage },
-      })
-    }
-    return new SegmentLog(options, lock, opened)
+    return new SegmentLog(options, lock, await openNamed(options))
   } catch (error) {
     await lock.release()
     throw describeSystemError(error, `Cannot open the log in '${directory}'`)
   }
+}
+
+/** What is found damaged is said to whoever runs the log. */
+async function openNamed(options: LogOptions): Promise<OpenedSegments> {
+  const opened = await openSegments(options)
+  for (const damage of opened.damage) {
+    options.onNotice({
+      level: 'error',
+      code: 'log-damaged',
+      message: damageText(damage),
+      details: { ...damage },
+    })
+  }
+  return opened
 }
 
 function damageText({ fromNumber, toNumber, file, offset, what, goesOn }: LogDamage): string {
@@ -70,18 +75,20 @@ function damageText({ fromNumber, toNumber, file, offset, what, goesOn }: LogDam
 
 class SegmentLog implements Log, LastingLog {
   readonly options: LogOptions
-  readonly damage: readonly LogDamage[]
   readonly waiters = new LogWaiters()
   readonly appending = new Turns()
   readonly #lock: FileLock
   #limits: LogLimits
   #parts: LogParts
   readonly #sinks = new Map<StoreName, StoreSink>()
-  readonly #closing = new AbortController()
+  #damage: readonly LogDamage[]
+  /** Why the log takes no more work. */
+  #ended: HotspareError | undefined
+  #closed: Promise<void> | undefined
 
   constructor(options: LogOptions, lock: FileLock, opened: OpenedSegments) {
     this.options = options
-    this.damage = opened.damage
+    this.#damage = opened.damage
     this.#lock = lock
     this.#limits = options.limits
     this.#parts = new LogParts(this, opened)
@@ -111,6 +118,10 @@ class SegmentLog implements Log, LastingLog {
     return this.#parts.state.epoch
   }
 
+  get damage(): readonly LogDamage[] {
+    return this.#damage
+  }
+
   get limits(): LogLimits {
     return this.#limits
   }
@@ -120,7 +131,7 @@ class SegmentLog implements Log, LastingLog {
   }
 
   check(): void {
-    if (this.#closing.signal.aborted) throw closed()
+    if (this.#ended !== undefined) throw this.#ended
     this.#parts.writer.check()
   }
 
@@ -171,7 +182,7 @@ class SegmentLog implements Log, LastingLog {
   }
 
   sync(): Promise<void> {
-    if (this.#closing.signal.aborted) return Promise.reject(closed())
+    if (this.#ended !== undefined) return Promise.reject(this.#ended)
     return this.#parts.sync()
   }
 
@@ -182,7 +193,7 @@ class SegmentLog implements Log, LastingLog {
   }
 
   wait(number: number, signal: AbortSignal): Promise<void> {
-    if (this.#closing.signal.aborted) return Promise.reject(closed())
+    if (this.#ended !== undefined) return Promise.reject(this.#ended)
     if (this.durable > number || signal.aborted) return Promise.resolve()
     return this.waiters.wait(number, signal)
   }
@@ -201,6 +212,8 @@ class SegmentLog implements Log, LastingLog {
     return this.appending.run(async () => {
       this.check()
       const { reader, state } = this.#parts
+      await this.#parts.sync()
+      // from here to where it counts as kept for nobody is waited for: else what it needs could be removed in between
       if (acknowledged < this.first - 1) throw reader.removed(acknowledged + 1)
       if (acknowledged >= this.next) {
         throw new HotspareError(
@@ -208,7 +221,6 @@ class SegmentLog implements Log, LastingLog {
           `'${name}' wants what follows ${acknowledged}, and the log has come to ${this.next - 1}.`,
         )
       }
-      await this.#parts.sync()
       await state.setSubscriber(name, { acknowledged, kept: true })
     })
   }
@@ -303,8 +315,9 @@ class SegmentLog implements Log, LastingLog {
         first: number + 1,
         chainBefore: (await reader.chainAfter(number)) as Chain,
       }
-      const cut = reader.read(number + 1, this.#closing.signal)
-      await writeTransactions(this.options.storage, asidePath, header, cut)
+      const cut = reader.read(number + 1, new AbortController().signal)
+      const aside = await writeTransactions(this.options.storage, asidePath, header, cut)
+      assert(aside.transactions === transactions, 'what is put aside is not all that is taken back')
       await this.#reopen({
         ...state.state,
         durable: number,
@@ -325,39 +338,52 @@ class SegmentLog implements Log, LastingLog {
       await receiver.forget()
       for (const [store, sink] of this.#sinks)
         assert(!sink.isInside, `the log is begun anew within a transaction of '${store}'`)
-      await trimmer.settled()
-      return work()
+      return trimmer.hold(work)
     })
   }
 
-  /** Makes this the state, and the segments what it says, as after a restart of the process. */
+  /**
+   * Makes this the state, and the segments what it says, as after a restart of the process. When it fails after the state
+   * may have been written, the log takes no more work: the next opening completes it.
+   */
   async #reopen(state: LogState): Promise<void> {
-    const before = this.#parts
-    await before.state.replace(state)
-    await before.writer.close()
-    const opened = await openSegments(this.options)
-    before.reader.end(begunAnew)
-    before.trimmer.end()
-    this.#parts = new LogParts(this, opened)
+    const parts = this.#parts
+    try {
+      await parts.state.replace(state)
+      await parts.retire(begunAnew)
+      const opened = await openNamed(this.options)
+      this.#damage = [...this.#damage, ...opened.damage]
+      this.#parts = new LogParts(this, opened)
+    } catch (error) {
+      if (parts.state.isReplaced) {
+        this.#ended = unopened(error)
+        this.waiters.end(this.#ended)
+        await parts.retire(() => unopened(error)).catch(() => undefined) // nothing is left to be written
+      }
+      throw error
+    }
   }
 
-  async close(): Promise<void> {
-    if (this.#closing.signal.aborted) return
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
     this.#parts.intake.letGo(closed())
     await this.abandon().catch(() => undefined) // what was not whole is void in any case
     let failed: unknown
     try {
       await this.#parts.sync()
     } catch (error) {
-      failed = error
+      failed = this.#ended ?? error
     }
     const { writer, state, trimmer, reader } = this.#parts
-    this.#closing.abort(closed())
-    this.waiters.end(closed())
+    this.#ended ??= closed()
+    this.waiters.end(this.#ended)
     reader.end(closed)
-    trimmer.end()
     await state.end()
-    await trimmer.settled()
+    await trimmer.end()
     try {
       if (failed === undefined) await state.write()
     } catch (error) {
@@ -372,6 +398,14 @@ class SegmentLog implements Log, LastingLog {
 
 function closed(): HotspareError {
   return new HotspareError('log-closed', 'The log was closed.')
+}
+
+function unopened(cause: unknown): HotspareError {
+  return new HotspareError(
+    'log-closed',
+    'The log was begun anew, or cut, and could not be gone on with. Open it anew.',
+    { cause },
+  )
 }
 
 function begunAnew(number: number): HotspareError {

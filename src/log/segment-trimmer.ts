@@ -69,14 +69,15 @@ export class SegmentTrimmer {
     await this.#trim(false)
   }
 
-  /** Resolves when nothing is being removed. */
-  async settled(): Promise<void> {
-    await this.#trimming
+  /** Nothing is removed until `work` has ended. */
+  hold<T>(work: () => Promise<T>): Promise<T> {
+    return this.#turns.run(work)
   }
 
-  /** Nothing more is removed, but for what was begun. */
-  end(): void {
+  /** Nothing more is removed, but for what was begun; resolves when that has ended. */
+  async end(): Promise<void> {
     this.#isEnded = true
+    await this.#trimming
   }
 
   #trim(history: boolean): Promise<void> {
@@ -95,8 +96,11 @@ export class SegmentTrimmer {
       this.#segments.putBack(removed)
       throw error
     }
-    for (const segment of removed) await this.#machine.storage.remove(segment.path)
-    this.#log.removed()
+    try {
+      for (const segment of removed) await this.#machine.storage.remove(segment.path)
+    } finally {
+      this.#log.removed() // what could not be removed is not of the log any more, and goes at the next opening
+    }
   }
 
   #removable(history: boolean): number {

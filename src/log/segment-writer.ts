@@ -52,6 +52,7 @@ export class SegmentWriter {
   #mayBeLonger = false
   #durable: number
   #failed: unknown
+  #closed: Promise<void> | undefined
   #group: Promise<void> | undefined
   #running: Promise<void> | undefined
   /** The last number that the sync in progress makes durable. */
@@ -244,7 +245,7 @@ export class SegmentWriter {
       this.#end = segment.end
       this.#writtenEnd = segment.end
       this.#recent = new RecentBytes()
-      await old.close()
+      await old.close().catch(() => undefined) // it is durable as a whole
       return segment
     })
   }
@@ -272,10 +273,11 @@ export class SegmentWriter {
 
   /** What was not synced may be lost. */
   close(): Promise<void> {
-    return this.#turns.run(async () => {
+    this.#closed ??= this.#turns.run(async () => {
       this.#failed ??= new HotspareError('log-closed', 'The log was closed.')
       await this.#file.close()
     })
+    return this.#closed
   }
 }
 

@@ -8,13 +8,13 @@
  * Invariant: the file is written by one at a time, each time with all that is known then. A write that failed may have
  * come as far as the disk: then a crash finds the act made, which whoever asked for it was told it was not.
  */
-import { describeSystemError } from '../os/errors.ts'
+import { describeSystemError, HotspareError } from '../os/errors.ts'
 import type { StoreName } from '../stream/entry.ts'
 import type { Epoch } from '../stream/epoch.ts'
 import type { Chain } from '../stream/log-piece.ts'
 import type { LogOptions, StoreMark } from './log.ts'
 import { statePath } from './log-opening.ts'
-import { type LogState, type Subscriber, writeState } from './log-state.ts'
+import { type LogState, readState, type Subscriber, writeState } from './log-state.ts'
 import { neededRebases, positionOf, type Rebase } from './rebases.ts'
 import { SubscriberTable } from './subscriber-table.ts'
 import { Turns } from './turns.ts'
@@ -36,6 +36,7 @@ export class StateKeeper {
   readonly #turns = new Turns()
   #isDue = false
   #writing: Promise<void> | undefined
+  #isReplaced = false
   readonly #ended = new AbortController()
 
   /** `durable`: the last number that is durable in the segments. */
@@ -158,6 +159,7 @@ export class StateKeeper {
       this.#isDue = false
       this.#rebases = neededRebases(this.#rebases, this.#first)
       try {
+        if (this.#isReplaced) throw replaced()
         await this.#put(this.state)
       } catch (error) {
         this.#isDue = true
@@ -167,12 +169,40 @@ export class StateKeeper {
     })
   }
 
-  /** Writes this state, and then nothing any more: the file is for whoever opens the segments anew. */
+  /**
+   * Writes this state, and then nothing any more: the file is for whoever opens the segments anew. When that fails, and
+   * the file may be this state nevertheless, nothing is written either, and `isReplaced` says so.
+   */
   replace(state: LogState): Promise<void> {
     return this.#turns.run(async () => {
-      await this.#put(state)
-      this.#ended.abort()
+      try {
+        await this.#put(state)
+        this.#isReplaced = true
+      } catch (error) {
+        this.#isReplaced = await this.#mayBeReplaced()
+        throw describeSystemError(error, `Cannot write the state of the log in '${this.#options.directory}'`)
+      } finally {
+        if (this.#isReplaced) this.#ended.abort()
+      }
     })
+  }
+
+  get isReplaced(): boolean {
+    return this.#isReplaced
+  }
+
+  /** What is appended from here on would not be of the log that the next opening finds. */
+  async #mayBeReplaced(): Promise<boolean> {
+    try {
+      const read = await readState(this.#options.storage, statePath(this.#options.directory))
+      return (
+        read.kind !== 'state' ||
+        read.state.generation !== this.generation ||
+        read.state.cutAfter !== undefined
+      )
+    } catch {
+      return true // it is not known, so the worse is taken to be so
+    }
   }
 
   #put(state: LogState): Promise<void> {
@@ -184,4 +214,11 @@ export class StateKeeper {
     this.#ended.abort()
     await this.#writing
   }
+}
+
+function replaced(): HotspareError {
+  return new HotspareError(
+    'log-closed',
+    'The log is begun anew, or cut: its state is not written here any more.',
+  )
 }
