@@ -1,4 +1,4 @@
-/** A copy held still, and the commits of which its content may be: the ones that were recorded about that moment. */
+/** A copy held still, and the commits of which its content may be: the two that were recorded at that moment. */
 import { HotspareError } from '../../os/errors.ts'
 import type { CopyOptions } from '../driver.ts'
 import { type CopyContent, readState } from './copy-state.ts'
@@ -15,19 +15,19 @@ export interface CopySnapshot {
 /** The caller closes the snapshot. */
 export async function openCopySnapshot(options: CopyOptions, companion?: Companion): Promise<CopySnapshot> {
   const { path, storage, clock } = options
-  const before = recordedContents(options)
+  let contents = recordedContents(options)
   if ((await storage.stat(path)) === undefined) {
     throw new HotspareError('target-missing', `There is no copy at ${path}.`)
   }
   try {
-    const snapshot = await DatabaseSnapshot.open(path, clock, companion)
-    try {
-      // a record is durable before its content shows, so that of the snapshot is in one of the two
-      return { snapshot, contents: [...before, ...recordedContents(options)] }
-    } catch (error) {
-      snapshot.close()
-      throw error
-    }
+    const snapshot = await DatabaseSnapshot.open(path, clock, {
+      ...(companion === undefined ? {} : { companion }),
+      // a record names what shows, and what is to show next
+      whenHeld: () => {
+        contents = recordedContents(options)
+      },
+    })
+    return { snapshot, contents }
   } catch (error) {
     throw describeEngineError(error, path)
   }

@@ -20,6 +20,12 @@ const attemptsMax = 1000
 const attemptDelayMs = 1
 const emptyLog: CommittedLog = { lastFrame: 0, salt1: 0, salt2: 0 }
 
+export interface SnapshotOptions {
+  readonly companion?: Companion
+  /** Called while nothing is committed: the last time, what it finds out is of the moment that the snapshot shows. */
+  whenHeld?(): void
+}
+
 /** A connection of another process that is to see the same commit. */
 export interface Companion {
   /** Begins a read transaction at the newest commit. */
@@ -43,13 +49,13 @@ export class DatabaseSnapshot {
   readonly #madeSideFiles: boolean
 
   /** The engine's own error when it can't be read; `target-busy` when it doesn't hold still. */
-  static async open(path: string, clock: Clock, companion?: Companion): Promise<DatabaseSnapshot> {
+  static async open(path: string, clock: Clock, options: SnapshotOptions = {}): Promise<DatabaseSnapshot> {
     const realPath = realpathSync(path)
     const madeSideFiles = !existsSync(`${realPath}-wal`)
     const file = openShared(realPath, 'read')
     const connection = openDatabase(realPath, { readOnly: true })
     try {
-      const pinned = await pin(realPath, connection, clock, companion)
+      const pinned = await pin(realPath, connection, clock, options)
       return new DatabaseSnapshot(realPath, file, connection, pinned, madeSideFiles)
     } catch (error) {
       connection.close()
@@ -125,7 +131,7 @@ async function pin(
   path: string,
   connection: DatabaseSync,
   clock: Clock,
-  companion: Companion | undefined,
+  { companion, whenHeld }: SnapshotOptions,
 ): Promise<Pinned> {
   const begin = () => {
     connection.exec('BEGIN')
@@ -136,6 +142,7 @@ async function pin(
   if (mode !== 'wal') {
     // nobody writes beside a reader
     await companion?.begin()
+    whenHeld?.()
     return { log: undefined, pages: undefined }
   }
   const shm = openShared(`${path}-shm`, 'write')
@@ -147,6 +154,7 @@ async function pin(
       const before = index.read()
       begin()
       await companion?.begin()
+      whenHeld?.()
       // before the header: a restart of the log changes that first, and this afterwards
       const { backfilled } = index
       const after = index.read()
