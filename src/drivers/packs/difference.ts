@@ -5,10 +5,12 @@
 
 import { blake3 } from '@napi-rs/blake-hash'
 import { ChunkPool } from '../../os/chunk-pool.ts'
+import type { HotspareError } from '../../os/errors.ts'
 import type { Storage } from '../../os/storage.ts'
 import { type Entry, type EntryPath, entryPath, nativePath, type StoreName } from '../../stream/entry.ts'
 import type { Inventory, InventoryFile } from '../../stream/sink.ts'
 import { digestBytes, firstDifference, isComparable } from './digest-blocks.ts'
+import { truncated } from './faults.ts'
 import type { Pack } from './pack.ts'
 import type { Scan } from './pack-set.ts'
 import { readAhead } from './read-ahead.ts'
@@ -88,6 +90,7 @@ async function* packDifference(
     offset += length
     if (signal.aborted) return
   }
+  if (offset < end) throw cut(options, pack, offset)
   if (found !== undefined && found.size > end) yield { type: 'truncate', store, path, size: end }
   pack.sent = end
   pack.created = true
@@ -96,11 +99,12 @@ async function* packDifference(
 
 /** The blocks that both have and that differ. */
 async function* blocksDifference(
-  { store, signal }: DifferenceOptions,
+  options: DifferenceOptions,
   pack: Pack,
   recorded: InventoryFile,
   end: number,
 ): AsyncGenerator<Entry> {
+  const { store, signal } = options
   const file = await pack.file()
   const { blockBytes } = recorded
   const both = Math.min(recorded.size, end)
@@ -110,10 +114,17 @@ async function* blocksDifference(
     const recordedLength = Math.min(blockBytes, recorded.size - offset)
     const data = Buffer.allocUnsafeSlow(Math.min(recordedLength, end - offset))
     const length = await file.read(data, offset)
+    if (length < data.length) throw cut(options, pack, offset + length)
     const digest = Buffer.from(await recorded.digests(block, 1)).subarray(0, digestBytes)
-    const same = length === recordedLength && blake3(data.subarray(0, length)).equals(digest)
-    if (!same) yield { type: 'write', store, path: pack.path, offset, data: data.subarray(0, length) }
+    const same = length === recordedLength && blake3(data).equals(digest)
+    if (!same) yield { type: 'write', store, path: pack.path, offset, data }
   }
+}
+
+/** The pack had more when its comparison began. */
+function cut({ root }: DifferenceOptions, pack: Pack, size: number): HotspareError {
+  pack.sent = size
+  return truncated(root, pack, size)
 }
 
 async function sameFile(

@@ -71,7 +71,7 @@ export class Lookout {
   isDue(): boolean {
     const events = this.#watcher.takeEvents()
     const nowMs = this.#options.clock.nowMs()
-    if (nowMs - this.#searchedMs >= safetyPollMs) this.#isThorough = true
+    if ((events & touchingEvents) !== 0 || nowMs - this.#searchedMs >= safetyPollMs) this.#isThorough = true
     return (
       this.#isThorough ||
       (events & ~(watchEvent.modify | watchEvent.closeWrite)) !== 0 ||

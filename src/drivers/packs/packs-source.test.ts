@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { type Clock, systemClock } from '../../os/clock.ts'
 import type { ErrorCode } from '../../os/errors.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
-import { storeName } from '../../stream/entry.ts'
+import { type Position, storeName } from '../../stream/entry.ts'
 import { pump } from '../../stream/pump.ts'
 import type { Sink } from '../../stream/sink.ts'
 import type { Notice } from '../driver.ts'
@@ -414,6 +414,47 @@ test('with resync only what differs is sent, as one transaction', async t => {
   fs.appendFileSync(join(source, '7.pack'), 'er')
   await once(await open())
   assert.deepEqual(content(sink.root), content(source))
+})
+
+for (const [what, cutTo] of [
+  ['in what the copy has', 5],
+  ['in what it lacks', 2 * 1024 * 1024],
+] as const) {
+  test(`with resync a pack that is cut ${what} while it is compared is named: no commit says that the copy has it`, async t => {
+    const { source, sink, open, once } = world(t)
+    const pack = join(source, '1.pack')
+    fs.writeFileSync(pack, Buffer.alloc(3 * 1024 * 1024, 'x'))
+    fs.writeFileSync(join(source, '2.pack'), 'two')
+    fs.writeFileSync(join(sink.root, '1.pack'), Buffer.alloc(1024 * 1024, 'x'))
+    sink.forgetPosition()
+    const inventory = sink.inventory.bind(sink)
+    sink.inventory = async () => {
+      const found = await inventory()
+      return found && { ...found, file: path => found.file(path).finally(() => fs.truncateSync(pack, cutTo)) }
+    }
+    await assert.rejects(once(await open()), failure('source-changed', { pack: '1.pack', size: cutTo }))
+    assert.equal(sink.commits.length, 0)
+  })
+}
+
+test('a file that takes the name of a finished pack is named by the next look, without a wait for the safety poll', async t => {
+  const { source, open } = world(t)
+  fs.writeFileSync(join(source, '1.pack'), 'one')
+  fs.writeFileSync(join(source, '2.pack'), 'two')
+  fs.mkdirSync(join(source, '..', 'elsewhere'))
+  fs.writeFileSync(join(source, '..', 'elsewhere', 'new'), 'one')
+  const opened = await open()
+  const signal = AbortSignal.timeout(10_000)
+  let from: Position | undefined
+  const read = async () => {
+    for await (const entry of opened.read(from, { signal, inventory: async () => undefined }))
+      if (entry.type === 'commit') from = entry.position
+  }
+  await read()
+  await read()
+  fs.renameSync(join(source, '..', 'elsewhere', 'new'), join(source, '1.pack'))
+  await opened.wait(signal)
+  await assert.rejects(read(), failure('source-changed', { pack: '1.pack' }))
 })
 
 test('zeros that were allocated in advance are taken only when something follows or the pack is finished', async t => {
