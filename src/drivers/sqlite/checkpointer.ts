@@ -80,11 +80,6 @@ export class Checkpointer {
     return checkpointOf({ busy: busy!, log: log!, checkpointed: checkpointed! })
   }
 
-  /** Sleeps until the one that runs has ended, or `msMax` have passed. */
-  pause(msMax: number): void {
-    Atomics.wait(this.#state, slot.task, task.checkpoint, msMax)
-  }
-
   /** Returns when the connection is closed. */
   close(): void {
     if (this.#worker === undefined) return

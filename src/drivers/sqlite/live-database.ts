@@ -129,6 +129,11 @@ export class LiveDatabase {
     }
   }
 
+  /** What the index says of a frame that `committed` told of. */
+  pageOfFrame(frame: number): number {
+    return this.#index?.page(frame) ?? 0
+  }
+
   /** Opens the log and its index, while their names are still those of this database's files. */
   openLog(): void {
     try {
@@ -230,11 +235,6 @@ export class LiveDatabase {
 
   get isCheckpointing(): boolean {
     return this.#checkpointer.isRunning
-  }
-
-  /** Sleeps while the checkpoint that was begun runs, for at most so long. */
-  pauseForCheckpoint(msMax: number): void {
-    this.#checkpointer.pause(msMax)
   }
 
   /** How the checkpoint that was begun has ended, once; undefined while it runs, or when none was begun. */

@@ -17,15 +17,13 @@ const checkpointBytes = 2 * 1024 * 1024
 /** For so long a moment is looked for in which nobody is inside a transaction: briefly, and near the limit longer. */
 const patienceMs = { early: 2, late: 20 }
 /** While a checkpoint runs in its thread, the log is looked at this often. */
-const checkpointLookMs = 0.5
+const checkpointLookMs = 1
 /** So many checkpoints, each of what was written during the one before, until little is left for a pause. */
 const approachesMax = 4
 /** When the log was over its limit for so long, it is said. */
 const tellAfterMs = 10_000
 /** Writers are not held while more than this is read and moved. */
 const pauseBytesMax = 1024 * 1024
-/** So much is kept in memory on the way to a pause: who takes the entries must not hold it up. */
-const aheadBytesMax = 2 * 1024 * 1024
 
 export interface LogReliefOptions {
   readonly live: LiveDatabase
@@ -57,7 +55,7 @@ export class LogRelief {
    * Moves the log's content into the database file when it has grown, and lets the log be restarted: by itself in a
    * pause of the writers, or near its limit by making one.
    */
-  *relieve(seen?: PageSet): Generator<Entry, number | undefined> {
+  async *relieve(seen?: PageSet): AsyncGenerator<Entry, number | undefined> {
     this.#reader.noteCheckpoint()
     const { bytes } = this.#reader
     const limitBytes = this.#options.walBytesMax
@@ -68,10 +66,10 @@ export class LogRelief {
     if (!enough) return undefined
     this.#now = false
     if (!large) return yield* this.#moveToFile(seen)
-    return yield* withoutGivingWay(this.#moveAndPause(bytes / limitBytes, seen), aheadBytesMax)
+    return yield* this.#moveAndPause(bytes / limitBytes, seen)
   }
 
-  *#moveToFile(seen?: PageSet): Generator<Entry, number | undefined> {
+  async *#moveToFile(seen?: PageSet): AsyncGenerator<Entry, number | undefined> {
     this.#reader.checkpointNext()
     let pages = yield* this.#reader.rotate(seen)
     // what is taken from here on lies behind our read, and no checkpoint moves it
@@ -84,7 +82,7 @@ export class LogRelief {
   }
 
   /** Moves again what was written during the move before, until little is left, and then makes writers pause. */
-  *#moveAndPause(fill: number, seen?: PageSet): Generator<Entry, number | undefined> {
+  async *#moveAndPause(fill: number, seen?: PageSet): AsyncGenerator<Entry, number | undefined> {
     let pages: number | undefined
     for (let approach = 1; approach <= approachesMax; approach++) {
       pages = (yield* this.#moveToFile(seen)) ?? pages
@@ -97,12 +95,12 @@ export class LogRelief {
     return pages
   }
 
-  *#drainWhileCheckpointing(seen?: PageSet): Generator<Entry, number | undefined> {
+  async *#drainWhileCheckpointing(seen?: PageSet): AsyncGenerator<Entry, number | undefined> {
     let pages: number | undefined
     while (this.#live.isCheckpointing) {
       const before = this.#reader.frame
       pages = (yield* this.#reader.drainWindows(seen)) ?? pages
-      if (this.#reader.frame === before) this.#live.pauseForCheckpoint(checkpointLookMs)
+      if (this.#reader.frame === before) await this.#options.clock.sleep(checkpointLookMs)
     }
     this.#reader.noteCheckpoint()
     return pages
@@ -158,20 +156,4 @@ export class LogRelief {
     if (!ended) pages = yield* windows
     return (yield* this.#reader.drain(seen)) ?? pages
   }
-}
-
-/** Gives the same entries, but runs ahead of who takes them as long as they have at most so many bytes. */
-function* withoutGivingWay<T>(entries: Generator<Entry, T>, bytesMax: number): Generator<Entry, T> {
-  const taken: Entry[] = []
-  for (let bytes = 0; bytes <= bytesMax; ) {
-    const next = entries.next()
-    if (next.done) {
-      yield* taken
-      return next.value
-    }
-    taken.push(next.value)
-    if (next.value.type === 'write') bytes += next.value.data.length
-  }
-  yield* taken
-  return yield* entries
 }

@@ -160,6 +160,10 @@ function walChecksumUnaligned(bytes: Buffer, before: WalChecksum, bigEndian: boo
   return { s1: s1 >>> 0, s2: s2 >>> 0 }
 }
 
+export function sameChecksum(a: WalChecksum, b: WalChecksum): boolean {
+  return a.s1 === b.s1 && a.s2 === b.s2
+}
+
 export function isPageSize(bytes: number): boolean {
   return bytes >= 512 && bytes <= 65536 && (bytes & (bytes - 1)) === 0
 }

@@ -112,10 +112,10 @@ export class WalIndex {
     Atomics.store(region.hash, slot, index)
   }
 
-  /** The page of a frame, as entered. */
+  /** The page of a frame, as entered; what is read afterwards is not older. */
   page(frame: number): number {
     const region = this.#region(regionOf(frame))
-    return region.pages[frame - region.zero - 1] as number
+    return Atomics.load(region.pages, frame - region.zero - 1)
   }
 
   /** Makes all frames up to `header.lastFrame` visible to readers that begin from now on. */

@@ -15,11 +15,14 @@
 import type { Clock } from '../../os/clock.ts'
 import { HotspareError } from '../../os/errors.ts'
 import type { Commit, Entry, Position, StoreName } from '../../stream/entry.ts'
+import { CommitLooks } from './commit-looks.ts'
 import type { LiveDatabase } from './live-database.ts'
 import { PageChanges, type PageSet } from './page-changes.ts'
 import type { PageDigests } from './page-digests.ts'
 import { encodePosition, type SqlitePosition } from './sqlite-position.ts'
 import { type WalHeader, walHeaderBytes } from './wal-format.ts'
+import type { WalIndexHeader } from './wal-index.ts'
+import type { FrameIndex } from './wal-pick.ts'
 import { FrameBuffer, WalTail, type WalWindow } from './wal-tail.ts'
 
 /** The log's growth within one drain after which what is in it is moved into the database file. */
@@ -56,6 +59,8 @@ export class WalReader {
   #movesNext = false
   /** While two read transactions overlap within a drain: the frame after which the older one may end. */
   #rotateAtFrame: number | undefined
+  /** At the log that the tail reads. */
+  readonly #looks = new CommitLooks()
 
   constructor(options: WalReaderOptions) {
     this.#options = options
@@ -116,6 +121,7 @@ export class WalReader {
   begin(pageBytes: number): void {
     this.#last = undefined
     this.#settled = false
+    this.#looks.clear()
     this.#pageBytes = pageBytes
     this.#changes = new PageChanges(this.#options.store, pageBytes, this.#digests)
   }
@@ -207,15 +213,15 @@ export class WalReader {
     const tail = this.#tail
     this.#complete = tail === undefined
     if (tail === undefined) return undefined
-    const lookMs = this.#options.clock.nowMs()
-    const index = this.#live.committed()
+    const index = this.#look(tail)
     const isCurrent = index !== undefined && isOf(index, tail)
     const lastFrame = isCurrent ? index.lastFrame : index && tail.lastCommitFrame()
-    for (const window of tail.windows(lastFrame ?? 0)) {
+    const frames = isCurrent ? this.#framesOf(tail) : undefined
+    for (const window of tail.windows(lastFrame ?? 0, frames)) {
       if (seen === undefined) {
-        const isLast = isCurrent && tail.place.frame >= index.lastFrame
-        yield* this.#transaction(window, isLast ? lookMs : undefined)
+        yield* this.#transaction(window)
         this.#keepPace()
+        if (tail.place.frame < (lastFrame ?? 0)) this.#look(tail)
         continue
       }
       for (const page of window.pages.keys()) seen.add(page)
@@ -225,6 +231,25 @@ export class WalReader {
     }
     this.#complete = lastFrame !== undefined && tail.place.frame >= lastFrame
     return pages
+  }
+
+  /** How far the log is committed now, which is noted: who waits for what was committed before is answered as soon as it is taken. */
+  #look(tail: WalTail): WalIndexHeader | undefined {
+    const atMs = this.#options.clock.nowMs()
+    const index = this.#live.committed()
+    if (index !== undefined && isOf(index, tail)) this.#looks.add(atMs, index.lastFrame)
+    return index
+  }
+
+  /** What the engine's index has of the log's frames. */
+  #framesOf(tail: WalTail): FrameIndex {
+    return {
+      page: frame => this.#live.pageOfFrame(frame),
+      isCurrent: () => {
+        const index = this.#live.committed()
+        return index !== undefined && isOf(index, tail)
+      },
+    }
   }
 
   /**
@@ -255,6 +280,7 @@ export class WalReader {
       }
     }
     this.#tail = next
+    this.#looks.clear()
     this.#checkpointedBytes = 0
     this.#checkpointingBytes = 0
     this.#rotateAtFrame = undefined
@@ -330,7 +356,7 @@ export class WalReader {
     if (this.#live.takeCheckpoint()?.done) this.#checkpointedBytes = this.#checkpointingBytes
   }
 
-  *#transaction(window: WalWindow, upToMs: number | undefined): Generator<Entry> {
+  *#transaction(window: WalWindow): Generator<Entry> {
     const { changes } = this
     this.#last = undefined
     yield* changes.ofPages(window.pages)
@@ -339,6 +365,7 @@ export class WalReader {
       this.#pages = window.commit.pages
       yield changes.size(this.#pages)
     }
+    const upToMs = this.#looks.taken(window.commit.place.frame)
     yield { ...this.commit(this.#placeNow(), true), ...(upToMs === undefined ? {} : { upToMs }) }
   }
 

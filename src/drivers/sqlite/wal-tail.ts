@@ -12,10 +12,12 @@ import {
   frameOffset,
   parseFrameHeader,
   parseWalHeader,
+  sameChecksum,
   type WalChecksum,
   type WalHeader,
   walHeaderBytes,
 } from './wal-format.ts'
+import { type FrameIndex, pickPages } from './wal-pick.ts'
 
 /** A large window has few versions of the same page to hand on, and a small one stays in the processor's cache. */
 const windowBytesMax = 2 * 1024 * 1024
@@ -32,7 +34,7 @@ export interface WalWindow {
   /** The newest version of each page in the window, in ascending order. The data is valid until the next call. */
   readonly pages: ReadonlyMap<number, Buffer>
   /** Set when the window ends at a commit: the size of the database after it, and the place. */
-  readonly commit?: { readonly pages: number; readonly place: WalPlace; readonly transactions: number }
+  readonly commit?: { readonly pages: number; readonly place: WalPlace }
 }
 
 /** What frames are read into, of one log after the other: new memory for each would wait for the garbage collector. */
@@ -56,7 +58,6 @@ interface Scan {
     | {
         readonly pages: number
         readonly place: WalPlace
-        readonly transactions: number
         readonly frames: number
       }
     | undefined
@@ -128,10 +129,20 @@ export class WalTail {
    *
    * That a frame's chain is whole is not enough to know it committed: within a transaction the engine writes frames
    * again, and mends the checksums behind them only when it commits.
+   *
+   * With the log's index, of which `lastFrame` is, only what is needed of a long stretch is read.
    */
-  *windows(lastFrame: number): Generator<WalWindow, void, undefined> {
+  *windows(lastFrame: number, index?: FrameIndex): Generator<WalWindow, void, undefined> {
     let at = this.#place
     while (at.frame < lastFrame) {
+      // within a transaction what was given of it goes on
+      const picked = at === this.#place && index !== undefined ? this.#pick(lastFrame, index) : undefined
+      if (picked !== undefined) {
+        at = picked.commit.place
+        this.#place = at
+        yield picked
+        continue
+      }
       const frames = Math.min(this.#framesIn(windowBytesMax), lastFrame - at.frame)
       const buffer = this.#buffer.take(frames * (frameHeaderBytes + this.header.pageBytes))
       const scan = this.#scan(buffer, at, frames)
@@ -164,6 +175,14 @@ export class WalTail {
     }
   }
 
+  #pick(last: number, index: FrameIndex): Required<WalWindow> | undefined {
+    const stretch = { fd: this.#fd, header: this.header, after: this.#place.frame, last }
+    const picked = pickPages(stretch, index, bytes => this.#buffer.take(bytes))
+    if (picked === undefined) return undefined
+    const { pages, frame, checksum, databasePages } = picked
+    return { pages, commit: { pages: databasePages, place: { frame, checksum } } }
+  }
+
   #scan(buffer: Buffer, from: WalPlace, wanted: number): Scan {
     const frameBytes = frameHeaderBytes + this.header.pageBytes
     const offset = frameOffset(from.frame + 1, this.header.pageBytes)
@@ -172,7 +191,6 @@ export class WalTail {
     const pages: number[] = []
     let checksum = from.checksum
     let frames = 0
-    let transactions = 0
     let commit: Scan['commit']
     for (; frames < present; frames++) {
       const at = frames * frameBytes
@@ -184,7 +202,7 @@ export class WalTail {
       pages.push(frame.page)
       if (frame.commitPages > 0) {
         const place = { frame: from.frame + frames + 1, checksum }
-        commit = { pages: frame.commitPages, place, transactions: ++transactions, frames: frames + 1 }
+        commit = { pages: frame.commitPages, place, frames: frames + 1 }
       }
     }
     return { frames, pages, commit, end: { frame: from.frame + frames, checksum } }
@@ -209,8 +227,4 @@ export class WalTail {
   #framesIn(bytes: number): number {
     return Math.max(1, Math.floor(bytes / (frameHeaderBytes + this.header.pageBytes)))
   }
-}
-
-function sameChecksum(a: WalChecksum, b: WalChecksum): boolean {
-  return a.s1 === b.s1 && a.s2 === b.s2
 }
