@@ -1,27 +1,27 @@
 /**
- * Keeps the copy of one store at the log: applies what the log brings, stops where it is told to, and says how far it is.
+ * Keeps the copy of one store at the log: is told what is wished of it, and says how far it is.
  *
- * One at a time has the copy: the applying itself, a synchronisation beside the log, or somebody who looks at it while it
- * rests. Whoever asks for it makes the applying stop, which goes on afterwards.
+ * Who has the copy says copy-claims.ts; what the log brings is applied by copy-applying.ts; what it holds stands in
+ * copy-progress.ts; what is in the way is answered by copy-faults.ts; how it leaves the log, to be synchronised beside it
+ * (copy-synchronisation.ts), says log-leaving.ts.
  *
- * Invariant: the number that a copy stands at is read from the copy each time it is opened (copy-progress.ts), so that
- * nothing is applied twice or left out, after a crash too. What is in the way is answered by copy-faults.ts.
+ * Invariant: the number that a copy stands at is read from the copy each time it is opened, so that nothing is applied
+ * twice or left out, after a crash too.
  */
-import type { Replica } from '../../drivers/driver.ts'
 import type { StoreDescription, StoreStand } from '../../link/messages.ts'
-import { Turns } from '../../log/turns.ts'
 import { HotspareError } from '../../os/errors.ts'
 import type { Position, StoreName } from '../../stream/entry.ts'
-import { pump } from '../../stream/pump.ts'
 import type { StoreStatus } from '../server.ts'
 import type { StoreState } from '../state.ts'
-import { applyFault } from './apply-fault.ts'
+import { Changes } from './changes.ts'
+import { CopyApplying } from './copy-applying.ts'
+import { type ClaimStop, CopyClaims } from './copy-claims.ts'
 import { CopyFaults } from './copy-faults.ts'
 import { CopyProgress } from './copy-progress.ts'
 import { CopySynchronisation, type SyncWork } from './copy-synchronisation.ts'
 import type { DownstreamOptions, ReplicaStand } from './downstream.ts'
+import { LogLeaving } from './log-leaving.ts'
 import type { LogReading } from './log-reading.ts'
-import { LogSource } from './log-source.ts'
 import type { ReplicaPlace } from './replica-place.ts'
 
 export interface StoreKeeperOptions extends DownstreamOptions {
@@ -37,24 +37,19 @@ export interface StoreKeeperOptions extends DownstreamOptions {
 /** on: for ever. rest: up to a commit that it may rest at. dry: to the end of the log. */
 export type Wish = 'on' | 'rest' | 'dry'
 
-interface Claim {
-  readonly stop: 'now' | 'consistent'
-}
-
 export class StoreKeeper {
   readonly store: StoreName
   readonly place: ReplicaPlace
   readonly #options: StoreKeeperOptions
   readonly #progress: CopyProgress
   readonly #faults: CopyFaults
+  readonly #claims: CopyClaims
+  readonly #changes: Changes
+  readonly #leaving: LogLeaving
+  readonly #applying: CopyApplying
   readonly #synchronisation: CopySynchronisation
   readonly #closing = new AbortController()
-  readonly #turns = new Turns()
-  readonly #claims = new Set<Claim>()
-  readonly #waiting = new Set<() => void>()
-  #running: Promise<void> | undefined
   #wish: Wish
-  #applying: { readonly stop: AbortController; readonly source: LogSource } | undefined
   #synchronising = false
 
   constructor(options: StoreKeeperOptions, wish: Wish) {
@@ -64,6 +59,7 @@ export class StoreKeeper {
     this.place = place
     this.#wish = wish
     const { clock } = machine
+    const closing = this.#closing.signal
     this.#progress = new CopyProgress({
       store,
       log,
@@ -72,19 +68,35 @@ export class StoreKeeper {
       base: () => this.#stored.base,
       until: () => this.#stored.until,
     })
+    this.#changes = new Changes(closing)
     this.#faults = new CopyFaults({
       ...options,
       progress: this.#progress,
-      closing: this.#closing.signal,
+      closing,
       quarantine: () => this.quarantine,
-      putOut: () => this.#putOut(),
-      changed: () => this.#tell(),
+      putOut: () => this.#leaving.putOut(),
+      changed: () => this.#changes.tell(),
     })
+    this.#claims = new CopyClaims({
+      asked: () => this.#applying.look(),
+      left: () => this.#changes.tell(),
+    })
+    const parts = {
+      progress: this.#progress,
+      faults: this.#faults,
+      claims: this.#claims,
+      changes: this.#changes,
+      stored: () => this.#stored,
+      wish: () => this.#wish,
+      look: () => this.#applying.look(),
+    }
+    this.#leaving = new LogLeaving(options, parts)
+    this.#applying = new CopyApplying(options, { ...parts, leaving: this.#leaving, closing })
     this.#synchronisation = new CopySynchronisation(options, this.#progress, this.#faults)
   }
 
   start(): void {
-    this.#running = this.#run().catch(error => this.#options.failed(error))
+    this.#applying.start()
   }
 
   // how far it is
@@ -171,7 +183,7 @@ export class StoreKeeper {
     if (this.#synchronising) return 'synchronising'
     if (this.#faults.message !== undefined) return 'faulty'
     if (this.number === undefined) return 'waiting'
-    return this.#wish === 'on' || this.#applying !== undefined ? 'applying' : 'paused'
+    return this.#wish === 'on' || this.#applying.isOpen ? 'applying' : 'paused'
   }
 
   // what it is told
@@ -179,31 +191,27 @@ export class StoreKeeper {
   /** Resolves when it is so: for `rest`, when the copy rests, or nothing more can be done to make it. */
   async wish(wish: Wish): Promise<void> {
     this.#wish = wish
-    this.#look()
+    this.#applying.look()
     if (wish !== 'on') {
-      await this.#until(() => this.#isStuck() || (this.#applying === undefined && !this.#wantsToApply))
+      const applying = this.#applying
+      await this.#changes.until(() => applying.isStuck || (!applying.isOpen && !applying.isWanted))
     }
   }
 
   /** Resolves when the copy has all of the log, or cannot have it. Rejects on abort. */
   async dry(signal: AbortSignal): Promise<void> {
     this.#wish = 'dry'
-    const aborted = () => this.#tell()
-    signal.addEventListener('abort', aborted, { once: true })
-    this.#look()
-    await this.#until(() => {
+    this.#applying.look()
+    await this.#changes.untilSo(signal, () => {
       const { isKnown, isDry } = this.#progress
       const isHopeless = isKnown && (this.quarantine !== undefined || this.number === undefined)
-      return signal.aborted || (this.#applying === undefined && (isHopeless || isDry))
+      return !this.#applying.isOpen && (isHopeless || isDry)
     })
-    signal.removeEventListener('abort', aborted)
-    signal.throwIfAborted()
-    this.#closing.signal.throwIfAborted()
   }
 
   /** Resolves when what the copy holds is known, or a fault is in the way of that. */
   async whenKnown(): Promise<void> {
-    await this.#until(() => this.isKnown || this.#faults.message !== undefined)
+    await this.#changes.until(() => this.isKnown || this.#faults.message !== undefined)
   }
 
   /** The upstream brings it beside the log; from `next` on this log has what it will need. */
@@ -218,59 +226,23 @@ export class StoreKeeper {
 
   /** Nothing that the copy holds counts in this log any more. Durable when it resolves. */
   putOut(signal: AbortSignal): Promise<void> {
-    return this.use('now', signal, () => this.#putOut())
+    return this.#claims.use('now', signal, () => this.#leaving.putOut())
   }
 
-  async #putOut(): Promise<void> {
-    const { base, until } = this.#stored
-    if (base !== undefined || until !== undefined)
-      await this.#options.state.updateStore(this.store, ({ base: _, until: _until, ...rest }) => rest)
-    this.#progress.putOut(until)
-    this.#options.moved()
-    this.#tell()
-  }
-
-  /** The log has something for the copy, and nothing lasting is in the way of it. */
-  get isBehind(): boolean {
-    if (this.number === undefined || this.needsRelease) return false
-    return this.through < (this.#stored.until ?? this.#options.log.next - 1)
-  }
-
-  /**
-   * What the log brings from `next` on goes on from another state than the copy's. What it has before was said to be
-   * durable here, so the copy takes it first, also when it rests until then. Durable when it resolves.
-   */
+  /** See `LogLeaving.begin`. */
   async leaveLog(next: number | undefined, signal: AbortSignal): Promise<void> {
     await this.whenKnown()
-    if (!this.isBehind) return this.putOut(signal)
-    const until = (next ?? this.#options.log.next) - 1
-    await this.#options.state.updateStore(this.store, store =>
-      store.base === undefined ? store : { ...store, until: Math.min(store.until ?? until, until) },
-    )
-    this.#look()
+    await this.#leaving.begin(next, signal)
   }
 
-  /** Resolves when the copy has all that the log has for it. Throws `log-gap` when that is not to be; rejects on abort. */
-  async takeRest(signal: AbortSignal): Promise<void> {
-    const isHindered = () => this.#wish !== 'on' || this.#faults.message !== undefined
-    const aborted = () => this.#tell()
-    signal.addEventListener('abort', aborted, { once: true })
-    await this.#until(() => signal.aborted || !this.isBehind || isHindered())
-    signal.removeEventListener('abort', aborted)
-    signal.throwIfAborted()
-    this.#closing.signal.throwIfAborted()
-    if (!this.isBehind) return
-    const why = this.#faults.message ?? "applying is off here (use 'hotspare apply on')"
-    throw new HotspareError(
-      'log-gap',
-      `The log is to begin anew, and holds transactions that the copy of store '${this.store}' has not taken yet: ${why}.`,
-    )
+  /** See `LogLeaving.isBehind`. */
+  get isBehind(): boolean {
+    return this.#leaving.isBehind
   }
 
-  /** The copy has taken all that it takes from the log. */
-  get #hasLeft(): boolean {
-    const { until } = this.#stored
-    return until !== undefined && this.number !== undefined && this.through >= until
+  /** See `LogLeaving.takeRest`. */
+  takeRest(signal: AbortSignal): Promise<void> {
+    return this.#leaving.takeRest(signal)
   }
 
   /** The log does not keep what it needs any more. */
@@ -308,25 +280,14 @@ export class StoreKeeper {
     }))
     this.#progress.forget()
     this.#faults.released()
-    this.#tell()
+    this.#changes.tell()
     await this.whenKnown()
     if (this.number === undefined) this.#options.outOfStep(`store '${this.store}' is to be synchronised`)
   }
 
   /** Does `work` when nobody applies; the copy is closed then. */
-  async use<T>(stop: Claim['stop'], signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    const claim: Claim = { stop }
-    this.#claims.add(claim)
-    try {
-      this.#look()
-      return await this.#turns.run(() => {
-        signal.throwIfAborted()
-        return work()
-      })
-    } finally {
-      this.#claims.delete(claim)
-      this.#tell()
-    }
+  use<T>(stop: ClaimStop, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    return this.#claims.use(stop, signal, work)
   }
 
   /** The copy rests meanwhile, at a consistent commit if it ever had one. Throws `target-incomplete` when it cannot. */
@@ -356,13 +317,13 @@ export class StoreKeeper {
       this.#progress.syncBegins()
       try {
         // what the log brings next goes on from another state than the copy's
-        await this.#putOut()
+        await this.#leaving.putOut()
         await this.#options.invalidate([this.store])
         while ((await this.#synchronisation.once(upstream, work)) === 'again') signal.throwIfAborted()
       } finally {
         this.#synchronising = false
         this.#progress.syncEnds()
-        this.#tell()
+        this.#changes.tell()
       }
     })
   }
@@ -378,162 +339,18 @@ export class StoreKeeper {
   /** Nothing is begun any more. */
   halt(): void {
     this.#closing.abort()
-    this.#applying?.stop.abort()
+    this.#applying.halt()
     this.#faults.halt()
-    this.#tell()
+    this.#changes.tell()
   }
 
   async close(): Promise<void> {
     this.halt()
-    await this.#running
+    await this.#applying.ended()
     await this.use('now', new AbortController().signal, async () => {})
     await this.#faults.idle()
     await this.#progress.close()
     await this.place.close()
-  }
-
-  // applying
-
-  get #wantsToApply(): boolean {
-    if (this.#closing.signal.aborted || this.#claims.size > 0 || this.#faults.isPausing) return false
-    const { isKnown, number, mayRest, isDry } = this.#progress
-    if (!isKnown) return true
-    if (this.quarantine !== undefined || number === undefined) return false
-    if (this.#wish === 'rest') return !mayRest
-    return this.#wish === 'on' || !isDry
-  }
-
-  /** It wants to go on, and nothing is there for it. */
-  #isStuck(): boolean {
-    const { stop, source } = this.#applying ?? {}
-    return (source?.waiting === true && stop?.signal.aborted === false) || this.#faults.isPausing
-  }
-
-  async #run(): Promise<void> {
-    for (;;) {
-      await this.#until(() => this.#wantsToApply || this.#closing.signal.aborted)
-      if (this.#closing.signal.aborted) return
-      await this.#turns.run(async () => {
-        if (this.#wantsToApply) await this.#attemptOnce()
-      })
-      this.#tell()
-    }
-  }
-
-  async #attemptOnce(): Promise<void> {
-    let source: LogSource | undefined
-    const stop = new AbortController()
-    try {
-      if (this.#stored.base === undefined) {
-        await this.#mend()
-        await this.#putOut()
-        return
-      }
-      const replica = await this.place.openReplica(false)
-      try {
-        const learnt = await this.#learn(await replica.position(this.store), replica)
-        const idle = this.quarantine !== undefined || this.number === undefined || !this.#wantsToApply
-        if (!learnt || idle) return
-        const { store } = this
-        const { reading } = this.#options
-        source = new LogSource({
-          store,
-          reading,
-          after: this.#progress.through,
-          until: () => this.#stored.until,
-          restsAt: commit => this.#restIsWanted && this.#progress.mayRestAt(commit),
-        })
-        this.#applying = { stop, source }
-        this.#tell()
-        await this.#pump(source, replica, stop)
-        if (this.#hasLeft && this.#wish === 'on') await this.#leave()
-      } finally {
-        await source?.close()
-        await replica.close()
-      }
-    } catch (error) {
-      if (!this.#closing.signal.aborted) await this.#faults.answer(error, source)
-    } finally {
-      this.#applying = undefined
-    }
-  }
-
-  /** The rest is in the copy: now it is synchronised. */
-  async #leave(): Promise<void> {
-    await this.#putOut()
-    this.#options.outOfStep(
-      `store '${this.store}' has taken what the log had for it, and is to be synchronised`,
-    )
-  }
-
-  /** What a crash left half done in a copy that counts for nothing here: others may open it. */
-  async #mend(): Promise<void> {
-    if (this.isKnown || this.#stored.asFound === true || !(await this.place.isOurs())) return
-    try {
-      const replica = await this.place.openReplica(false)
-      await replica.close()
-    } catch (error) {
-      // what is wrong with it is told, and mended, when it is synchronised
-      if (applyFault(error) === 'passing') throw error
-    }
-  }
-
-  async #pump(source: LogSource, replica: Replica, stop: AbortController): Promise<void> {
-    await pump({
-      store: this.store,
-      source,
-      sink: replica,
-      clock: this.#options.machine.clock,
-      signal: stop.signal,
-      ...(this.#faults.isCareful ? { syncBytesMax: 0 } : {}),
-      onDurable: commit => {
-        this.#progress.durable(commit, replica)
-        this.#faults.wentOn()
-        this.#options.moved()
-      },
-      onCaughtUp: () => {
-        this.#progress.caughtUp(source.through)
-        this.#options.moved()
-        this.#look()
-        this.#tell()
-        const dry = this.#wish === 'dry' && this.#progress.isDry
-        const hasLeft = this.#wish === 'on' && this.#hasLeft
-        if (dry || hasLeft || (this.#restIsWanted && this.#progress.mayRest)) stop.abort()
-      },
-    })
-  }
-
-  get #restIsWanted(): boolean {
-    return this.#wish === 'rest' || this.#claims.size > 0
-  }
-
-  /** Stops what should not go on; called when something was asked for. */
-  #look(): void {
-    const applying = this.#applying
-    if (applying !== undefined) {
-      const now = [...this.#claims].some(({ stop }) => stop === 'now')
-      const { mayRest, isDry } = this.#progress
-      const isThere = (this.#restIsWanted && mayRest) || (this.#wish === 'dry' && isDry)
-      if (now || (isThere && applying.source.waiting)) applying.stop.abort()
-    }
-    this.#tell()
-  }
-
-  /** What the opened copy holds. False: it cannot be gone on with. */
-  async #learn(position: Position | undefined, replica: Replica): Promise<boolean> {
-    if (!this.#progress.read(position, replica)) {
-      await this.#putOut()
-      this.#options.tell(
-        'warning',
-        'store-out-of-step',
-        `The copy of store '${this.store}' does not stand where the log can go on: it is compared with the upstream's.`,
-      )
-      this.#options.outOfStep(`store '${this.store}' has to be synchronised`)
-      return false
-    }
-    this.#faults.recovered()
-    this.#options.moved()
-    return true
   }
 
   // what goes wrong
@@ -550,19 +367,5 @@ export class StoreKeeper {
   /** It rests until it is released. */
   get needsRelease(): boolean {
     return this.quarantine !== undefined || this.#faults.isLasting
-  }
-
-  #tell(): void {
-    const waiting = [...this.#waiting]
-    this.#waiting.clear()
-    for (const wake of waiting) wake()
-  }
-
-  async #until(condition: () => boolean): Promise<void> {
-    while (!condition() && !this.#closing.signal.aborted) {
-      await new Promise<void>(resolve => {
-        this.#waiting.add(resolve)
-      })
-    }
   }
 }
