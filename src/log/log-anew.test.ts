@@ -2,10 +2,17 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { type Fate, FaultyStorage, noFaults } from '../os/testing/faulty-storage.ts'
-import { MemoryDisk } from '../os/testing/memory-disk.ts'
 import { Random } from '../os/testing/random.ts'
 import type { Log } from './log.ts'
-import { append, openTestLog, roomy, storeA, type TestLog, transactions } from './testing/log-harness.ts'
+import {
+  append,
+  memory,
+  openTestLog,
+  roomy,
+  storeA,
+  type TestLog,
+  transactions,
+} from './testing/log-harness.ts'
 
 const many = { segmentBytes: 900, stream: 's', limits: roomy }
 const last = 20
@@ -16,7 +23,7 @@ interface Prepared extends TestLog {
 
 /** A log of several segments, which `one` has not acknowledged. */
 async function prepare(): Promise<Prepared> {
-  const storage = new FaultyStorage(new MemoryDisk())
+  const storage = memory()
   const opened = await openTestLog(storage, many)
   await opened.log.subscribe('one', 0)
   for (let i = 1; i <= last; i++) await append(opened.log, storeA, i)

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { Storage } from '../os/storage.ts'
-import { FaultyStorage } from '../os/testing/faulty-storage.ts'
-import { MemoryDisk } from '../os/testing/memory-disk.ts'
+import type { FaultyStorage } from '../os/testing/faulty-storage.ts'
 import type { Log, LogOptions } from './log.ts'
 import {
   append,
+  memory,
   openTestLog,
   pieces,
   receiveAll,
@@ -23,7 +23,7 @@ const options: Partial<LogOptions> = {
 
 /** A closed log of 30 transactions in several segments, of which each subscriber has so many. */
 async function madeLog(acknowledged: Readonly<Record<string, number>>): Promise<FaultyStorage> {
-  const storage = new FaultyStorage(new MemoryDisk())
+  const storage = memory()
   const { log } = await openTestLog(storage, options)
   for (const name of Object.keys(acknowledged)) await log.subscribe(name, 0)
   for (let i = 1; i <= 30; i++) {
@@ -151,7 +151,7 @@ test('a missing segment is named, and the log goes on after it', async () => {
 
 test("another log's segment in the place of one is named by its chain, and not read", async () => {
   const storage = await madeLog({})
-  const other = new FaultyStorage(new MemoryDisk())
+  const other = memory()
   const { log: foreign } = await openTestLog(other, options)
   await foreign.subscribe('keeper', 0)
   for (let i = 1; i <= 30; i++) await append(foreign, i % 2 === 0 ? storeA : storeB, 1000 + i, 97)
@@ -199,7 +199,7 @@ test('a segment that lost its end is named, and what is read is what was written
 })
 
 async function copyOf(whole: Storage, paths: readonly string[]): Promise<FaultyStorage> {
-  const storage = new FaultyStorage(new MemoryDisk())
+  const storage = memory()
   await storage.makeDirectory('/log')
   for (const path of [...paths, '/log/state']) await overwrite(storage, path, await bytesOf(whole, path))
   return storage

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
-import { FaultyStorage } from '../os/testing/faulty-storage.ts'
-import { MemoryDisk } from '../os/testing/memory-disk.ts'
 import type { StoreName } from '../stream/entry.ts'
 import type { LogLimits } from './log.ts'
 import { removableCount } from './retention.ts'
 import {
   append,
+  memory,
   openTestLog,
   pieces,
   roomy,
@@ -17,7 +16,6 @@ import {
   transactions,
 } from './testing/log-harness.ts'
 
-const memory = () => new FaultyStorage(new MemoryDisk())
 const limited: LogLimits = { bytesMax: 4000, whenFull: 'block', keepMs: 0, keepBytes: 0 }
 const small = { segmentBytes: 1000, limits: limited }
 

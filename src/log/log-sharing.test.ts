@@ -3,12 +3,12 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { FaultyStorage, noFaults } from '../os/testing/faulty-storage.ts'
-import { MemoryDisk } from '../os/testing/memory-disk.ts'
 import { Random } from '../os/testing/random.ts'
 import { position } from '../stream/entry.ts'
 import type { LogPiece } from '../stream/log-piece.ts'
 import {
   append,
+  memory,
   openTestLog,
   pieces,
   receiveAll,
@@ -21,7 +21,6 @@ import {
 } from './testing/log-harness.ts'
 import { readTransactions } from './txlog-file.ts'
 
-const memory = () => new FaultyStorage(new MemoryDisk())
 type Piece<T extends LogPiece['type']> = Extract<LogPiece, { type: T }>
 const never = new AbortController().signal
 

@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { systemClock } from '../os/clock.ts'
-import { FaultyStorage } from '../os/testing/faulty-storage.ts'
-import { MemoryDisk } from '../os/testing/memory-disk.ts'
 import {
   clearLog,
   extractTransaction,
@@ -13,6 +11,7 @@ import {
 } from './log-tools.ts'
 import {
   append,
+  memory,
   openTestLog,
   roomy,
   seededRandom,
@@ -25,7 +24,7 @@ import { readTransactions } from './txlog-file.ts'
 const options = { segmentBytes: 900, stream: 's', limits: { ...roomy, keepBytes: 1e9 } }
 
 async function made() {
-  const storage = new FaultyStorage(new MemoryDisk())
+  const storage = memory()
   const { log } = await openTestLog(storage, options)
   await log.subscribe('one', 0)
   await log.subscribe('two', 0)

@@ -9,6 +9,7 @@ import type { LogPiece } from '../stream/log-piece.ts'
 import type { Log } from './log.ts'
 import {
   append,
+  memory,
   openTestLog,
   pieces,
   receiveAll,
@@ -65,7 +66,7 @@ const appending: Script = async (log, ledger) => {
 
 /** The pieces of a log into which `appending` was written. */
 async function givenPieces(): Promise<LogPiece[]> {
-  const { log } = await openTestLog(new FaultyStorage(new MemoryDisk()), { ...small, stream: 's' })
+  const { log } = await openTestLog(memory(), { ...small, stream: 's' })
   await log.subscribe('keeper', 0)
   const ledger = emptyLedger()
   for (let at = 1; at <= 12; at++) await give(log, ledger, at, at % 4 === 0 ? 1500 : 100)
@@ -169,7 +170,7 @@ const scripts: readonly (readonly [string, () => Promise<Script>])[] = [
 for (const [name, makeScript] of scripts) {
   test(`${name}: a fault at any step leaves a prefix with all that was durable, and no damage is seen`, async () => {
     const script = await makeScript()
-    const whole = new FaultyStorage(new MemoryDisk())
+    const whole = memory()
     assert.equal(await run(whole, script, emptyLedger()), true)
     const steps = whole.steps.length
     assert.ok(steps > 40, `only ${steps} steps`)

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { FaultyStorage } from '../os/testing/faulty-storage.ts'
-import { MemoryDisk } from '../os/testing/memory-disk.ts'
 import { Random } from '../os/testing/random.ts'
 import { type Position, position, type StoreName } from '../stream/entry.ts'
 import {
   append,
+  memory,
   openTestLog,
   roomy,
   storeA,
@@ -39,7 +39,7 @@ test('a log is what a list would be, over random acts and crashes', async () => 
 async function live(seed: number): Promise<void> {
   const random = new Random(seed)
   const what = `seed ${seed}`
-  let storage = new FaultyStorage(new MemoryDisk())
+  let storage = memory()
   let opened: TestLog = await openTestLog(storage, options(random))
   await opened.log.subscribe('one', 0)
   const model: Model = { first: 1, given: [], durable: 0, positions: [], acknowledged: 0 }

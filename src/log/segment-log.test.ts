@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { FaultyStorage } from '../os/testing/faulty-storage.ts'
-import { MemoryDisk } from '../os/testing/memory-disk.ts'
 import { entryPath, position } from '../stream/entry.ts'
 import {
   append,
+  memory,
   openTestLog,
   pieces,
   receiveAll,
@@ -13,8 +12,6 @@ import {
   transaction,
   transactions,
 } from './testing/log-harness.ts'
-
-const memory = () => new FaultyStorage(new MemoryDisk())
 
 test('what was appended and synced is read, in order, with numbers without gaps, over segments and openings', async () => {
   const storage = memory()

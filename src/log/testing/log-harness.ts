@@ -1,7 +1,9 @@
 /** Logs on a disk in memory, and transactions to put into them. */
 import type { Random } from '../../os/random.ts'
 import type { Storage } from '../../os/storage.ts'
+import { FaultyStorage } from '../../os/testing/faulty-storage.ts'
 import { ManualClock } from '../../os/testing/manual-clock.ts'
+import { MemoryDisk } from '../../os/testing/memory-disk.ts'
 import { Random as SeededRandom } from '../../os/testing/random.ts'
 import { decodeEntry } from '../../stream/codec.ts'
 import { type Entry, entryPath, position, type StoreName, storeName } from '../../stream/entry.ts'
@@ -15,6 +17,11 @@ export const roomy: LogLimits = { bytesMax: 1 << 30, whenFull: 'block', keepMs: 
 export function seededRandom(seed: number): Random {
   const random = new SeededRandom(seed)
   return { fraction: () => random.below(2 ** 30) / 2 ** 30, bytes: count => random.bytes(count) }
+}
+
+/** On an empty disk. */
+export function memory(): FaultyStorage {
+  return new FaultyStorage(new MemoryDisk())
 }
 
 export interface TestLog {

@@ -1,20 +1,20 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../clock.ts'
+import { Sleepers } from './sleepers.ts'
 
 /** Time that passes when the test says so. */
 export class ManualClock implements Clock {
-  #nowMs = 1_000_000
-  #sleepers: { readonly untilMs: number; wake(): void }[] = []
+  readonly #sleepers = new Sleepers()
   /** Since the beginning. */
   sleeps = 0
 
   /** How many are asleep. */
   get sleeping(): number {
-    return this.#sleepers.length
+    return this.#sleepers.count
   }
 
   nowMs(): number {
-    return this.#nowMs
+    return this.#sleepers.nowMs
   }
 
   turn(): Promise<void> {
@@ -23,30 +23,14 @@ export class ManualClock implements Clock {
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     this.sleeps++
-    if (signal?.aborted) return Promise.resolve()
-    return new Promise(resolve => {
-      const sleeper = { untilMs: this.#nowMs + ms, wake: resolve }
-      this.#sleepers.push(sleeper)
-      signal?.addEventListener('abort', () => {
-        this.#sleepers = this.#sleepers.filter(other => other !== sleeper)
-        resolve()
-      })
-    })
+    return this.#sleepers.sleep(ms, signal)
   }
 
   /** Lets time pass, and all that it wakes run. */
   async pass(ms: number): Promise<void> {
-    const endMs = this.#nowMs + ms
-    for (;;) {
-      await setImmediate()
-      const next = this.#sleepers
-        .filter(({ untilMs }) => untilMs <= endMs)
-        .sort((a, b) => a.untilMs - b.untilMs)[0]
-      if (next === undefined) break
-      this.#nowMs = next.untilMs
-      this.#sleepers = this.#sleepers.filter(sleeper => sleeper !== next)
-      next.wake()
-    }
-    this.#nowMs = endMs
+    const endMs = this.nowMs() + ms
+    do await setImmediate()
+    while (this.#sleepers.wakeNext(endMs))
+    this.#sleepers.leap(endMs)
   }
 }
