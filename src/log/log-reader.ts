@@ -4,7 +4,7 @@
  * Invariant: what is given is durable, without gaps, and of one opening of the log: once it is ended (`end`), a reading
  * that goes on gives nothing more. A segment that is removed while it is read is read to its end.
  */
-import { describeSystemError, HotspareError, isSystemError } from '../os/errors.ts'
+import { assert, describeSystemError, HotspareError, isSystemError } from '../os/errors.ts'
 import type { Storage, StorageFile } from '../os/storage.ts'
 import type { Chain, LogPiece } from '../stream/log-piece.ts'
 import type { Readable } from './frame-cursor.ts'
@@ -52,6 +52,7 @@ export class LogReader {
           if (piece.type === 'end') number = piece.number + 1
           if (signal.aborted) return
         }
+        assert(number > to, `reading '${segment.path}' ended before transaction ${to}`)
       } finally {
         await file.close()
       }

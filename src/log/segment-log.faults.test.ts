@@ -193,3 +193,30 @@ for (const [name, makeScript] of scripts) {
     }
   })
 }
+
+test('a segment that cannot be closed after its sync holds nothing up: what follows it is read', async () => {
+  const storage = memory()
+  const open = storage.open.bind(storage)
+  let failed = 0
+  storage.open = async (path, mode) => {
+    const file = await open(path, mode)
+    if (mode !== 'create-new' || !String(path).endsWith('.seg')) return file
+    const close = file.close.bind(file)
+    file.close = async () => {
+      await close()
+      failed++
+      throw Object.assign(new Error('EIO: close'), { code: 'EIO' })
+    }
+    return file
+  }
+  const { log } = await openTestLog(storage, small)
+  await log.subscribe('keeper', 0)
+  for (let at = 1; at <= 30; at++) await append(log, storeA, at)
+  await log.sync()
+  assert.ok(failed > 2, `${failed} segments were closed`)
+  assert.deepEqual(
+    (await transactions(log)).map(({ position }) => position),
+    Array.from({ length: 30 }, (_, i) => String(i + 1)),
+  )
+  await log.close()
+})
