@@ -43,6 +43,8 @@ export class Lookout {
   #lookedMs = 0
   #searchedMs = 0
   #isThorough = true
+  /** Something came up after the last look that wants another thorough one. */
+  #isThoroughNext = false
 
   constructor(options: LookoutOptions, packs: PackSet) {
     this.#options = options
@@ -99,20 +101,23 @@ export class Lookout {
 
   /** Within a long copy: what was made meanwhile is opened at once, lest it be deleted unseen. */
   async openNew(signal: AbortSignal): Promise<void> {
-    if ((this.#watcher.takeEvents() & ~watchEvent.modify) === 0) return
+    const events = this.#watcher.takeEvents()
+    if ((events & ~watchEvent.modify) === 0) return
     this.#isThorough = true
+    if ((events & touchingEvents) !== 0) this.#isThoroughNext = true
     await this.#packs.scan(signal, false)
   }
 
   /** What was seen is not there any more. */
   lookThoroughly(): void {
-    this.#isThorough = true
+    this.#isThoroughNext = true
   }
 
   /** All that the last look found was given. */
   given(): void {
     if (this.#isThorough) this.#searchedMs = this.#options.clock.nowMs()
-    this.#isThorough = false
+    this.#isThorough = this.#isThoroughNext
+    this.#isThoroughNext = false
   }
 
   /** Resolves when there may be something new, when it is time to look, or so many milliseconds later. */

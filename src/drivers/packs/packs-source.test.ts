@@ -437,25 +437,39 @@ for (const [what, cutTo] of [
   })
 }
 
-test('a file that takes the name of a finished pack is named by the next look, without a wait for the safety poll', async t => {
-  const { source, open } = world(t)
-  fs.writeFileSync(join(source, '1.pack'), 'one')
-  fs.writeFileSync(join(source, '2.pack'), 'two')
-  fs.mkdirSync(join(source, '..', 'elsewhere'))
-  fs.writeFileSync(join(source, '..', 'elsewhere', 'new'), 'one')
-  const opened = await open()
-  const signal = AbortSignal.timeout(10_000)
-  let from: Position | undefined
-  const read = async () => {
-    for await (const entry of opened.read(from, { signal, inventory: async () => undefined }))
-      if (entry.type === 'commit') from = entry.position
-  }
-  await read()
-  await read()
-  fs.renameSync(join(source, '..', 'elsewhere', 'new'), join(source, '1.pack'))
-  await opened.wait(signal)
-  await assert.rejects(read(), failure('source-changed', { pack: '1.pack' }))
-})
+for (const when of ['between two looks', 'while a long pack is copied'] as const) {
+  test(`a file that takes the name of a finished pack ${when} is named by the next look, without a wait for the safety poll`, async t => {
+    const { source, open } = world(t)
+    fs.writeFileSync(join(source, '1.pack'), 'one')
+    fs.writeFileSync(join(source, '2.pack'), Buffer.alloc(3 * 1024 * 1024, 'x'))
+    fs.mkdirSync(join(source, '..', 'elsewhere'))
+    fs.writeFileSync(join(source, '..', 'elsewhere', 'new'), 'one')
+    const opened = await open()
+    const signal = AbortSignal.timeout(10_000)
+    let from: Position | undefined
+    let isReplaced = false
+    const replace = async () => {
+      if (isReplaced) return
+      isReplaced = true
+      fs.renameSync(join(source, '..', 'elsewhere', 'new'), join(source, '1.pack'))
+      await opened.wait(signal)
+    }
+    const read = async () => {
+      for await (const entry of opened.read(from, { signal, inventory: async () => undefined })) {
+        if (entry.type === 'commit') from = entry.position
+        const isLong = entry.type === 'write' && entry.data.length > 1000
+        if (isLong && when === 'while a long pack is copied') await replace()
+      }
+    }
+    await read()
+    if (when === 'between two looks') {
+      await read()
+      await replace()
+    }
+    await assert.rejects(read(), failure('source-changed', { pack: '1.pack' }))
+    assert.ok(isReplaced)
+  })
+}
 
 test('zeros that were allocated in advance are taken only when something follows or the pack is finished', async t => {
   const { source, sink, open, once } = world(t, genericProfile('*.wal'))
