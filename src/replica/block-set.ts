@@ -35,15 +35,19 @@ export class BlockSet {
     if (chunk === undefined) return
     const at = block % chunkBlocks
     chunk[at >> 3] = (chunk[at >> 3] as number) & ~(1 << (at & 7))
-    if (chunk.every(byte => byte === 0)) this.#chunks.delete(number)
+    if (isEmpty(chunk)) this.#chunks.delete(number)
   }
 
   /** Forgets all blocks from `end` on. */
   cut(end: number): void {
-    for (const number of [...this.#chunks.keys()]) {
-      if (number * chunkBlocks >= end) this.#chunks.delete(number)
-      else if ((number + 1) * chunkBlocks > end)
-        for (let block = end; block < (number + 1) * chunkBlocks; block++) this.delete(block)
+    for (const [number, chunk] of this.#chunks) {
+      const at = end - number * chunkBlocks
+      if (at >= chunkBlocks) continue
+      if (at > 0) {
+        chunk.fill(0, (at + 7) >> 3)
+        if ((at & 7) !== 0) chunk[at >> 3] = (chunk[at >> 3] as number) & ((1 << (at & 7)) - 1)
+      }
+      if (at <= 0 || isEmpty(chunk)) this.#chunks.delete(number)
     }
   }
 
@@ -75,4 +79,9 @@ export class BlockSet {
     }
     if (first >= 0) yield { first, end }
   }
+}
+
+function isEmpty(chunk: Uint8Array): boolean {
+  for (let at = 0; at < chunk.length; at++) if (chunk[at] !== 0) return false
+  return true
 }

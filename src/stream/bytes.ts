@@ -2,6 +2,7 @@
  * Compact binary fields, for what is kept on disk and sent over a wire. The reader believes nothing: every length is
  * checked against what is there, and a fault names what was being read.
  */
+import { isUtf8 } from 'node:buffer'
 import { assert, HotspareError } from '../os/errors.ts'
 
 const int64Min = -(2n ** 63n)
@@ -99,7 +100,7 @@ export class ByteReader {
   #offset = 0
 
   constructor(bytes: Uint8Array) {
-    this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+    this.#buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
   }
 
   get remaining(): number {
@@ -154,9 +155,8 @@ export class ByteReader {
 
   text(what: string, bytesMax: number): string {
     const bytes = this.bytes(what, bytesMax)
-    const text = bytes.toString('utf8')
-    if (!Buffer.from(text, 'utf8').equals(bytes)) throw malformed(`${what} is not UTF-8`)
-    return text
+    if (!isUtf8(bytes)) throw malformed(`${what} is not UTF-8`)
+    return bytes.toString('utf8')
   }
 
   end(what: string): void {
