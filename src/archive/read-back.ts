@@ -1,10 +1,8 @@
 /** Has an archive read back by a thread of its own while it is written (read-back-thread.ts). */
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { HotspareError } from '../os/errors.ts'
+import { startThread } from '../os/thread.ts'
 import type { ReadBackReply, ReadBackRequest, ReadBackResult, ReadBackSubject } from './read-back-messages.ts'
-
-/** The sources run as they are, and as what they are compiled to. */
-const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
 
 /** Of the thread: nothing it makes lives longer than a member. */
 const youngMiBMax = 16
@@ -27,7 +25,7 @@ export class ReadBack {
 
   /** Starts the thread, which takes a while: to be made before there is anything to read. */
   constructor() {
-    this.#worker = new Worker(new URL(`./read-back-thread.${extension}`, import.meta.url), {
+    this.#worker = startThread('./read-back-thread', import.meta.url, {
       resourceLimits: { maxYoungGenerationSizeMb: youngMiBMax },
     })
     this.#worker.on('message', (reply: ReadBackReply) => this.#take(reply))

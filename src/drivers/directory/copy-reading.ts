@@ -2,9 +2,9 @@
  * Clones and checks a copy, whether its follower runs or not. While somebody reads (content.lock), the follower keeps
  * what it replaces; only at the beginning (names.lock) it has to wait until what the copy shows is noted.
  */
-import { Worker } from 'node:worker_threads'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
 import type { FileLock } from '../../os/storage.ts'
+import { startThread } from '../../os/thread.ts'
 import { CopyLocks } from '../../replica/copy-locks.ts'
 import type { CheckOptions, CheckReport, CloneOptions, CloneReport, CopyOptions } from '../driver.ts'
 import { receiveError } from './copy-protocol.ts'
@@ -79,11 +79,10 @@ function runThread(
   work: ReadThreadData['work'],
   names: FileLock,
 ): Promise<CloneDone | CheckDone> {
-  const extension = import.meta.url.slice(-3)
   const abort = new SharedArrayBuffer(4)
   const stop = () => void Atomics.store(new Int32Array(abort), 0, 1)
   signal.addEventListener('abort', stop)
-  const worker = new Worker(new URL(`./copy-read-thread${extension}`, import.meta.url), {
+  const worker = startThread('./copy-read-thread', import.meta.url, {
     workerData: { path, sidecar, work, abort } satisfies ReadThreadData,
   })
   const finished = new Promise<CloneDone | CheckDone>((resolve, reject) => {

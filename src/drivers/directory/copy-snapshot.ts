@@ -2,9 +2,10 @@
  * The snapshot of a directory's copy: what it shows at one moment, read by a thread of its own while following goes on.
  * What the follower replaces meanwhile is kept for it (copy-kept.ts) until it is closed.
  */
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { describeSystemError } from '../../os/errors.ts'
 import type { FileLock } from '../../os/storage.ts'
+import { startThread } from '../../os/thread.ts'
 import { CopyLocks } from '../../replica/copy-locks.ts'
 import type { EntryPath } from '../../stream/entry.ts'
 import type { ConsistentCommit } from '../driver.ts'
@@ -57,8 +58,7 @@ class SnapshotThread {
   #failed: Error | undefined
 
   constructor(workerData: SnapshotThreadData) {
-    const extension = import.meta.url.slice(-3)
-    this.#worker = new Worker(new URL(`./copy-snapshot-thread${extension}`, import.meta.url), { workerData })
+    this.#worker = startThread('./copy-snapshot-thread', import.meta.url, { workerData })
     this.#worker.on('message', (message: SnapshotMessage) => {
       const waiting = this.#waiting.get(message.id)
       this.#waiting.delete(message.id)

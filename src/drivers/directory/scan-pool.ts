@@ -1,7 +1,8 @@
 /** The scanning threads, seen from the main one: requests go to the thread that has the fewest. */
 import { availableParallelism } from 'node:os'
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
+import { startThread } from '../../os/thread.ts'
 import { displayPath } from '../../stream/entry.ts'
 import { asFailure } from './path-error.ts'
 import type {
@@ -19,6 +20,8 @@ import type {
 
 /** Besides the main thread, which looks too, and is busy with what they have read. */
 const threadsMax = 4
+/** Of a thread: what it makes is short-lived, and the contents are outside. */
+const youngMiBMax = 8
 
 interface Thread {
   readonly worker: Worker
@@ -100,8 +103,11 @@ export class ScanPool {
   }
 
   #start(): Thread {
-    const file = import.meta.url.endsWith('.ts') ? './scan-worker.ts' : './scan-worker.js'
-    const worker = new Worker(new URL(file, import.meta.url), { name: 'hotspare-scan', execArgv: [] })
+    const worker = startThread('./scan-worker', import.meta.url, {
+      name: 'hotspare-scan',
+      execArgv: [],
+      resourceLimits: { maxYoungGenerationSizeMb: youngMiBMax },
+    })
     const thread: Thread = { worker, waiting: new Map() }
     worker.unref()
     worker.once('online', () => {
