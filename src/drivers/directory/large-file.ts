@@ -26,7 +26,8 @@ import { attributesChange, sameMetadata, type Xattrs } from './entry-attributes.
 import { blockBytes, blockDigestBytes, entryFlag, isSmall } from './entry-flags.ts'
 import type { ScanPool } from './scan-pool.ts'
 import type { BlocksAnswer } from './scan-protocol.ts'
-import { isGone, smallDigest } from './scan-read.ts'
+import { isGone } from './scan-read.ts'
+import { smallDigest } from './small-digest.ts'
 import { Signature } from './tree-block.ts'
 
 const blocksAtOnce = arenaBytes / blockBytes

@@ -13,7 +13,7 @@ import type { AttributesChange, Change, EntryPath, StoreName } from '../../strea
 import { type Arena, type ArenaPool, arenaBytes } from './arena-pool.ts'
 import { attributesChange, sameMetadata, type Xattrs } from './entry-attributes.ts'
 import { entryFlag } from './entry-flags.ts'
-import { type KnownFile, LargeFile } from './large-file.ts'
+import type { KnownFile } from './large-file.ts'
 import { type DirectoryPlan, deed, type PassPlan, type PlannedLink, pathIn } from './pass-plan.ts'
 import type { ScanPool } from './scan-pool.ts'
 import { type ReadAnswer, type ReadItem, readResultWords, readStatus } from './scan-protocol.ts'
@@ -351,6 +351,8 @@ export class PassRun {
     const i = plan.entries[n] as number
     const path = pathIn(plan, i)
     const old = plan.oldEntries[n] as number
+    // with what digests need, which a tree of small files does without
+    const { LargeFile } = await import('./large-file.ts')
     const file = new LargeFile({
       ...this.#options,
       path,

@@ -1,10 +1,9 @@
 /**
  * In a scanning thread: reads small files, and the extended attributes of anything, into shared memory. A file counts as
- * read when statx says the same before and after; else it is read again, a few times. Its final signature and its digest
- * are written into its entry.
+ * read when statx says after it what it said when the tree was looked at, or right before the reading; else it is read
+ * again, a few times. Its final signature and its digest are written into its entry.
  */
 import { blake3 } from '@napi-rs/blake-hash'
-import { xxh3 } from '@node-rs/xxhash'
 import { isSystemError } from '../../os/errors.ts'
 import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
 import {
@@ -15,29 +14,27 @@ import {
   ENXIO,
   EPERM,
   nameBuffer,
-  nextData,
-  nextHole,
   openFlag,
   readAt,
   statFd,
   systemError,
   tryOpenAt,
   tryOpenBeneath,
+  tryReadAt,
   tryReadLinkAt,
   tryStatAt,
 } from '../../os/tree-calls.ts'
 import { readXattrs, xattrPlace } from '../../os/xattr-calls.ts'
-import { blockBytes, blockDigestBytes, entryFlag, isSmall, smallDigestBytes } from './entry-flags.ts'
+import { blockDigestBytes, entryFlag, isSmall, smallDigestBytes } from './entry-flags.ts'
 import { PathError } from './path-error.ts'
 import {
-  type BlocksAnswer,
-  type BlocksRequest,
   type ReadAnswer,
   type ReadItem,
   type ReadRequest,
   readResultWords,
   readStatus,
 } from './scan-protocol.ts'
+import { smallDigest } from './small-digest.ts'
 import { signatureMatches, TreeBlock, writeSignature } from './tree-block.ts'
 import { encodeXattrs } from './xattr-bytes.ts'
 
@@ -134,6 +131,7 @@ class DirectoryReading {
       return
     }
     try {
+      if (this.#readAsSeen(number, i, fd, results, at)) return
       statFd(fd, before)
       let restMs = restMsFirst
       for (let reading = 1; ; reading++) {
@@ -160,8 +158,8 @@ class DirectoryReading {
         const still = length === size && sameSignature(before, after)
         if (still || reading === readingsMax) {
           const bytes = Math.min(length, size)
-          if (!this.#take(number, i, start, bytes, nowMs, still, xattrs !== undefined, results, at)) return
-          this.#putXattrs(xattrs, results, at)
+          // the signature from before: what was changed since will be seen
+          this.#take(number, i, before, start, bytes, nowMs, still, xattrs, results, at)
           return
         }
         Atomics.wait(rest, 0, 0, restMs)
@@ -173,28 +171,48 @@ class DirectoryReading {
     }
   }
 
-  /** What was read counts: tells whether the copy has it already. False when there is no room for it. */
+  /**
+   * The usual case, in the fewest calls: statx says after the reading what the entry says of an earlier look, so that
+   * nothing was changed in between, up to a tick (which is `racy`). False when it is another case, and nothing was taken.
+   */
+  #readAsSeen(number: number, i: number, fd: number, results: Int32Array, at: number): boolean {
+    const size = this.#block.signature(i).size
+    const maybeSparse = size >= sparseBytesMin
+    if (maybeSparse || this.#block.payloadLength(i) !== smallDigestBytes || this.#arena.free < size + 1)
+      return false
+    const nowMs = Date.now()
+    const start = this.#arena.used
+    // a byte more, to see that it has grown
+    if (tryReadAt(fd, this.#arena.bytes.subarray(start, start + size + 1), 0) !== size) return false
+    const xattrs = readXattrs(fd)
+    statFd(fd, after)
+    if (!this.#block.matches(i, after)) return false
+    this.#take(number, i, after, start, size, nowMs, true, xattrs, results, at)
+    return true
+  }
+
+  /** What was read counts, under this signature: tells whether the copy has it already. */
   #take(
     number: number,
     i: number,
+    stat: StatBuffer,
     start: number,
     length: number,
     nowMs: number,
     still: boolean,
-    hasXattrs: boolean,
+    xattrs: Record<string, Buffer> | undefined,
     results: Int32Array,
     at: number,
-  ): boolean {
+  ): void {
     const data = this.#arena.bytes.subarray(start, start + length)
     const block = this.#block
     const digest = smallDigest(data)
     const same = this.#isSame(number, digest, data)
     block.payload(i).set(digest)
-    // the signature from before: what was changed since will be seen
-    writeSignature(before, block.words, block.wordOf(i))
-    const racy = !still || changedMs(before) > nowMs - this.#racyMs
+    writeSignature(stat, block.words, block.wordOf(i))
+    const racy = !still || changedMs(stat) > nowMs - this.#racyMs
     const keep = block.flags(i) & entryFlag.pending
-    block.setFlags(i, keep | (racy ? entryFlag.racy : 0) | (hasXattrs ? entryFlag.xattrs : 0))
+    block.setFlags(i, keep | (racy ? entryFlag.racy : 0) | (xattrs === undefined ? 0 : entryFlag.xattrs))
     results[at + 1] = start
     results[at + 2] = length
     if (same && still) results[at] = readStatus.same
@@ -202,7 +220,7 @@ class DirectoryReading {
       results[at] = still ? readStatus.content : readStatus.restless
       this.#arena.used = start + length
     }
-    return true
+    this.#putXattrs(xattrs, results, at)
   }
 
   #isSame(number: number, digest: Buffer, data: Buffer): boolean {
@@ -304,7 +322,8 @@ export function isGone(error: number): boolean {
 const goneErrors: readonly (number | undefined)[] = [ENOENT, ENOTDIR, ELOOP, ENXIO]
 
 function changedMs(stat: StatBuffer): number {
-  return Number(stat.ctimeNs / 1000n) / 1000
+  const seconds = stat.ctimeSecondsLow + stat.ctimeSecondsHigh * 2 ** 32
+  return seconds * 1000 + stat.ctimeNanoseconds / 1e6
 }
 
 const signature = new Int32Array(16)
@@ -312,60 +331,4 @@ const signature = new Int32Array(16)
 function sameSignature(one: StatBuffer, other: StatBuffer): boolean {
   writeSignature(one, signature, 0)
   return signatureMatches(other, signature, 0)
-}
-
-const digestSeed = 0x68_73_66_03n
-
-export function smallDigest(data: Uint8Array): Buffer {
-  const value = xxh3.xxh128(data, digestSeed)
-  const digest = Buffer.allocUnsafe(smallDigestBytes)
-  digest.writeBigUInt64LE(value & 0xffffffffffffffffn, 0)
-  digest.writeBigUInt64LE(value >> 64n, 8)
-  return digest
-}
-
-/** Reads blocks of a large file; puts those that differ into the arena. */
-export function readBlocks(request: BlocksRequest): BlocksAnswer {
-  const { fd, firstBlock, old, oldSize, end } = request
-  const arena = Buffer.from(request.arena)
-  const digests = Buffer.alloc(request.blocks * blockDigestBytes)
-  const segments: number[] = []
-  let bytes = 0
-  let used = 0
-  for (let n = 0; n < request.blocks; n++) {
-    const block = firstBlock + n
-    const offset = block * blockBytes
-    const into = arena.subarray(used, used + Math.max(0, Math.min(blockBytes, end - offset)))
-    const length = readAt(fd, into, offset)
-    if (length === 0) break
-    bytes += length
-    const data = into.subarray(0, length)
-    const digest = blake3(data)
-    digests.set(digest, n * blockDigestBytes)
-    const known = old?.subarray(block * blockDigestBytes, (block + 1) * blockDigestBytes)
-    const same = known?.length === blockDigestBytes && digest.equals(known)
-    if (!same) {
-      if (offset < oldSize) segments.push(offset, used, length)
-      else pushData(fd, offset, length, used, segments)
-      used += length
-    }
-    if (length < blockBytes) break
-  }
-  return {
-    digests: digests.subarray(0, Math.ceil(bytes / blockBytes) * blockDigestBytes),
-    bytes,
-    segments: Float64Array.from(segments),
-  }
-}
-
-/** Where the copy has zeros anyway, holes are not sent. */
-function pushData(fd: number, offset: number, length: number, used: number, segments: number[]): void {
-  const end = offset + length
-  for (let at = offset; at < end; ) {
-    const data = nextData(fd, at)
-    if (data === undefined || data >= end) return
-    const hole = Math.min(nextHole(fd, data) ?? end, end)
-    segments.push(data, used + (data - offset), hole - data)
-    at = hole
-  }
 }

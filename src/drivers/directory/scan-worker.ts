@@ -5,7 +5,7 @@ import { asFailure } from './path-error.ts'
 import { look } from './scan-look.ts'
 import type { LookRequest, ScanAnswer, ScanMessage, ScanReply, ScanRequest } from './scan-protocol.ts'
 
-type Reading = typeof import('./scan-read.ts')
+type Reading = typeof import('./scan-read.ts') & typeof import('./scan-blocks.ts')
 
 /** Loaded when it is first needed: a look at a tree of which nothing changed begins sooner. */
 let reading: Reading | undefined
@@ -21,7 +21,7 @@ parentPort?.on('message', async ({ id, request }: ScanMessage) => {
 })
 
 async function loadReading(): Promise<Reading> {
-  reading ??= await import('./scan-read.ts')
+  reading ??= { ...(await import('./scan-read.ts')), ...(await import('./scan-blocks.ts')) }
   return reading
 }
 
