@@ -4,6 +4,7 @@ import { fileKind, StatBuffer } from '../../os/stat-buffer.ts'
 import { ELOOP, ENOENT, ENOTDIR, ENXIO, openFlag } from '../../os/tree-calls.ts'
 import type { CopyCalls } from './copy-calls.ts'
 import { changedCopy } from './copy-changed.ts'
+import { digestOf } from './copy-digest.ts'
 import type { CopyFiles } from './copy-files.ts'
 import { blockBytes, type FileNode } from './copy-node.ts'
 import type { PendingFile } from './copy-pending.ts'
@@ -17,6 +18,7 @@ export function digestOfZeros(): Buffer {
 }
 
 export function asBuffer(data: Uint8Array): Buffer {
+  if (Buffer.isBuffer(data)) return data
   return Buffer.from(data.buffer, data.byteOffset, data.length)
 }
 
@@ -55,7 +57,7 @@ export function writtenDigests(node: FileNode, offset: number, data: Uint8Array)
   const end = offset + data.length
   if (offset === 0 && node.size <= end && end <= blockBytes) {
     node.size = end
-    node.setDigest(0, blake3(asBuffer(data)))
+    node.setDigest(0, digestOf(asBuffer(data)))
     node.stale?.delete(0)
     return
   }

@@ -91,22 +91,29 @@ export class CopyEngine {
   }
 
   write(entry: Entry): void {
-    this.#guarded(() => {
-      if (entry.type === 'commit') {
-        const sections = this.#unsynced ?? new SectionWriter()
-        this.#writer.commit(sections)
-        this.#unsynced = sections
-        this.#inTransaction = false
-        const { status } = this.#state
-        status.commit = toCopyCommit(entry)
-        if (entry.consistent) status.everHeld = true
-        return
-      }
-      if (entry.type === 'remove' && this.#noDelete) return
-      this.#inTransaction = true
-      this.#dirty = true
-      this.#writer.apply(entry)
-    })
+    if (this.#failed !== undefined) throw this.#failed
+    try {
+      this.#write(entry)
+    } catch (error) {
+      throw this.#failedBy(error)
+    }
+  }
+
+  #write(entry: Entry): void {
+    if (entry.type === 'commit') {
+      const sections = this.#unsynced ?? new SectionWriter()
+      this.#writer.commit(sections)
+      this.#unsynced = sections
+      this.#inTransaction = false
+      const { status } = this.#state
+      status.commit = toCopyCommit(entry)
+      if (entry.consistent) status.everHeld = true
+      return
+    }
+    if (entry.type === 'remove' && this.#noDelete) return
+    this.#inTransaction = true
+    this.#dirty = true
+    this.#writer.apply(entry)
   }
 
   /** The memory of all data that was given may be used again. */
@@ -144,7 +151,8 @@ export class CopyEngine {
   #append(): void {
     const sections = this.#unsynced ?? new SectionWriter()
     this.#state.writeStatus(sections)
-    this.#log.append(sections)
+    // nearly: what was changed since it was copied first is little beside all that is new
+    this.#log.append(sections, this.#state.status.phase === 'first')
     this.#unsynced = undefined
   }
 
@@ -278,8 +286,12 @@ export class CopyEngine {
     try {
       work()
     } catch (error) {
-      this.#failed = describeSystemError(error, `writing the copy '${this.#target}'`)
-      throw this.#failed
+      throw this.#failedBy(error)
     }
+  }
+
+  #failedBy(error: unknown): unknown {
+    this.#failed = describeSystemError(error, `writing the copy '${this.#target}'`)
+    return this.#failed
   }
 }

@@ -129,14 +129,14 @@ export function damagedLog(
   )
 }
 
-function encodeHead(number: number, sections: SectionWriter): Buffer {
-  const head = Buffer.alloc(headBytes)
-  magic.copy(head)
-  head.writeBigUInt64LE(BigInt(number), 8)
-  head.writeBigUInt64LE(BigInt(sections.length), 16)
-  head.writeBigUInt64LE(xxh64(Buffer.concat(sections.parts)), 24)
-  head.writeBigUInt64LE(xxh64(head.subarray(0, 32)), 32)
-  return head
+function encodeGroup(number: number, sections: SectionWriter): Buffer {
+  const group = Buffer.concat([Buffer.alloc(headBytes), ...sections.parts])
+  magic.copy(group)
+  group.writeBigUInt64LE(BigInt(number), 8)
+  group.writeBigUInt64LE(BigInt(sections.length), 16)
+  group.writeBigUInt64LE(xxh64(group.subarray(headBytes)), 24)
+  group.writeBigUInt64LE(xxh64(group.subarray(0, 32)), 32)
+  return group
 }
 
 /** Appends to the log of one sidecar. After a failure it must be closed and loaded again. */
@@ -146,7 +146,8 @@ export class CopyLog {
   #fd: number
   #end: number
   #groups: number
-  #firstBytes: number
+  /** What a log that is written anew would have, about: the bytes of what was written last that took the place of nothing. */
+  #saidBytes: number
   #marked: boolean
   #failed = false
 
@@ -161,7 +162,7 @@ export class CopyLog {
     this.#fd = fd
     this.#end = end
     this.#groups = groups
-    this.#firstBytes = firstBytes
+    this.#saidBytes = firstBytes
     this.#marked = closed
   }
 
@@ -190,25 +191,25 @@ export class CopyLog {
     return new CopyLog(calls, sidecar, fd, { end: bytes, groups: 1, firstBytes: bytes, closed: false })
   }
 
-  /** Durable when it returns. */
-  append(sections: SectionWriter): void {
+  /** Durable when it returns. `adds`: it tells of new things only, and takes the place of nothing. */
+  append(sections: SectionWriter, adds = false): void {
     this.#failed = true
-    const head = encodeHead(this.#groups + 1, sections)
     const calls = this.#calls
     if (this.#marked) calls.truncateFd(this.#fd, this.#end)
     this.#marked = false
-    const bytes = Buffer.concat([head, ...sections.parts])
-    calls.writeAt(this.#fd, bytes, this.#end)
+    const group = encodeGroup(this.#groups + 1, sections)
+    calls.writeAt(this.#fd, group, this.#end)
     calls.syncContent(this.#fd)
-    this.#end += bytes.length
+    this.#end += group.length
+    if (adds) this.#saidBytes = this.#end
     this.#groups++
     this.#failed = false
   }
 
   /** Time to write it anew: it has grown by as much again as it says, so that this costs no more than the growing. */
   get isLarge(): boolean {
-    const grown = this.#end - this.#firstBytes
-    return grown > Math.max(1024 * 1024, this.#firstBytes)
+    const grown = this.#end - this.#saidBytes
+    return grown > Math.max(1024 * 1024, this.#saidBytes)
   }
 
   rewrite(sections: SectionWriter): void {
@@ -217,7 +218,7 @@ export class CopyLog {
     this.#calls.closeFd(this.#fd)
     this.#fd = fd
     this.#end = bytes
-    this.#firstBytes = bytes
+    this.#saidBytes = bytes
     this.#groups = 1
     this.#marked = false
     this.#failed = false
@@ -244,7 +245,7 @@ function writeAnew(
   const flags = openFlag.readWrite | openFlag.create | openFlag.truncate
   const fd = calls.openAt(sidecar, temporaryName, flags, 0o600)
   try {
-    const bytes = Buffer.concat([encodeHead(1, sections), ...sections.parts])
+    const bytes = encodeGroup(1, sections)
     calls.writeAt(fd, bytes, 0)
     calls.syncFd(fd)
     const renamed = calls.tryRenameAt(sidecar, temporaryName, sidecar, logName)

@@ -75,7 +75,9 @@ export class FileNode extends AnyNode {
     const end = (block + 1) * digestBytes
     if (this.digests.length < end) {
       if (block === 0 && digest.length === digestBytes) {
-        this.digests = Buffer.from(digest.buffer, digest.byteOffset, digestBytes)
+        this.digests = Buffer.isBuffer(digest)
+          ? digest
+          : Buffer.from(digest.buffer, digest.byteOffset, digestBytes)
         return
       }
       const grown = Buffer.alloc(Math.max(end, this.digests.length * 2))

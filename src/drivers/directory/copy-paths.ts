@@ -9,13 +9,27 @@ export function copyPlaces(sidecar: string) {
   }
 }
 
-export function parentOf(path: string): string {
+// one path is asked for many times in turn, and one directory for many paths: the same string is found quicker in maps
+let lastPath = ''
+let lastParent = ''
+let lastName = ''
+
+function split(path: string): void {
   const cut = path.lastIndexOf('/')
-  return cut < 0 ? '' : path.slice(0, cut)
+  if (cut < 0) lastParent = ''
+  else if (cut !== lastParent.length || !path.startsWith(lastParent)) lastParent = path.slice(0, cut)
+  lastName = path.slice(cut + 1)
+  lastPath = path
+}
+
+export function parentOf(path: string): string {
+  if (path !== lastPath) split(path)
+  return lastParent
 }
 
 export function nameOf(path: string): string {
-  return path.slice(path.lastIndexOf('/') + 1)
+  if (path !== lastPath) split(path)
+  return lastName
 }
 
 export function joinPath(directory: string, name: string): string {

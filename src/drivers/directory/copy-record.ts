@@ -260,7 +260,7 @@ export class CopyRecord {
       directory.changed = undefined
       // of a directory that is new, the section is all there is
       if (changed.size < children.size || this.#unpacked < newUnpackedMax) continue
-      directory.sections = [section.subarray(start)]
+      directory.sections = [Buffer.from(section.subarray(start))]
       directory.children = undefined
       this.#unpacked -= children.size
     }

@@ -10,9 +10,10 @@
  * A copy that is as it must be is not opened before something is written: where nothing changed, a pass costs reading
  * the record.
  */
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
 import type { FileLock } from '../../os/storage.ts'
+import { startThread } from '../../os/thread.ts'
 import { closeFd, openRoot } from '../../os/tree-calls.ts'
 import { CopyLocks } from '../../replica/copy-locks.ts'
 import type { Entry, EntryPath, Position, StoreName } from '../../stream/entry.ts'
@@ -35,6 +36,8 @@ import { CopyState, type CopyStatus, toConsistent, toCopyCommit } from './copy-s
 
 const batchesInFlightMax = 2
 const listedMax = 2_000
+/** Of the thread: what lives until the commit would only be copied about in a larger one. */
+const youngMiBMax = 8
 const nothingToWaitFor = Promise.resolve()
 
 /** Throws `target-foreign`, `target-changed`, `state-damaged` and what the system says. */
@@ -162,22 +165,37 @@ class DirectoryReplica implements Replica {
     return undefined
   }
 
-  /** A source may wait for memory that is in a batch which is not full. */
+  /** A source may wait for memory that is in a batch which is not full: it goes as soon as the thread has room. */
   #schedule(): void {
     if (this.#isScheduled) return
     this.#isScheduled = true
-    setImmediate(() => {
-      this.#isScheduled = false
-      // a failure is found by the next call
-      if (this.#failed === undefined) this.#post()?.catch(() => undefined)
-    })
+    setImmediate(() => this.#postScheduled())
+  }
+
+  #postScheduled(): void {
+    const full = this.#thread?.full
+    if (full !== undefined) {
+      full.then(
+        () => this.#postScheduled(),
+        () => this.#leaveScheduled(),
+      )
+      return
+    }
+    this.#leaveScheduled()
+    if (this.#failed === undefined) this.#post()?.catch(() => undefined)
+  }
+
+  /** A failure is found by the next call. */
+  #leaveScheduled(): void {
+    this.#isScheduled = false
   }
 
   /** Undefined when more may be written at once. */
   #post(): Promise<void> | undefined {
     if (this.#encoder.isEmpty || this.#isClosed) return undefined
     const { batch, recycle } = this.#encoder.finish()
-    return this.#started.post({ kind: 'batch', batch }, [batch.entries, batch.copied], recycle)
+    const transfer = batch.copied.byteLength > 0 ? [batch.copied] : []
+    return this.#started.post({ kind: 'batch', batch }, transfer, recycle)
   }
 
   async #sync(): Promise<void> {
@@ -221,14 +239,15 @@ class DirectoryReplica implements Replica {
 class CopyThread {
   readonly #worker: Worker
   readonly #waiting = new Map<number, { resolve(answer: CopyAnswer): void; reject(error: Error): void }>()
-  readonly #inFlight: Promise<unknown>[] = []
+  readonly #inFlight: Promise<void>[] = []
   #lastId = 0
   #failed: Error | undefined
 
   constructor({ store, path, sidecar, resync, noDelete, onNotice }: ReplicaOptions) {
-    const extension = import.meta.url.slice(-3)
-    this.#worker = new Worker(new URL(`./copy-thread${extension}`, import.meta.url), {
+    this.#worker = startThread('./copy-thread', import.meta.url, {
+      name: 'hotspare-copy',
       workerData: { store, target: path, sidecar, resync, noDelete } satisfies CopyThreadData,
+      resourceLimits: { maxYoungGenerationSizeMb: youngMiBMax },
     })
     this.#worker.on('message', (message: CopyMessage) => {
       if ('notice' in message) onNotice(message.notice)
@@ -271,8 +290,12 @@ class CopyThread {
     // whoever waits for it, or for what comes after it, is told
     done.catch(() => undefined)
     this.#inFlight.push(done)
-    if (this.#inFlight.length < batchesInFlightMax) return undefined
-    return (this.#inFlight[0] as Promise<void>).then(() => undefined)
+    return this.full
+  }
+
+  /** Resolves when there is room for another batch; undefined when there is room already. */
+  get full(): Promise<void> | undefined {
+    return this.#inFlight.length < batchesInFlightMax ? undefined : this.#inFlight[0]
   }
 
   async close(): Promise<void> {

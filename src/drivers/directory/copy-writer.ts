@@ -123,7 +123,8 @@ export class CopyWriter {
 
   #write(change: WriteChange): void {
     const { path, offset, data } = change
-    const version = this.#transaction.versions.get(path)
+    const { versions } = this.#transaction
+    const version = versions.size === 0 ? undefined : versions.get(path)
     if (version !== undefined) {
       const isWhole = offset === 0 && data.length <= blockBytes && version.node.size === 0
       if (isWhole && !this.#transaction.openFile.is(version.node)) this.#held = { path, data, version }
