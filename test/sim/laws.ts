@@ -2,20 +2,26 @@
  * What may never be seen, at any moment:
  *
  *     prefix       a copy is what its own journal says, and that is a prefix of what some primary committed
- *     no loss      what was said to be durable at a standby is there when that one is promoted
+ *     no loss      what was said to be durable at a standby is there when that one is promoted, or would be now
+ *     planned      who is promoted as planned has all that the old primary had
  *     one primary  of an epoch there is one server that acts as its primary
  *
  * All is read from the disks themselves, past whatever a server says of itself.
  */
 import assert from 'node:assert/strict'
+import type { MemoryDisk } from '../../src/os/testing/memory-disk.ts'
+import type { Random } from '../../src/os/testing/random.ts'
 import { scriptJournalEnd } from '../../src/server/testing/script-driver.ts'
-import { compareEpochs, type Epoch, epochText } from '../../src/stream/epoch.ts'
+import { type Epoch, epochText } from '../../src/stream/epoch.ts'
+import { leftAlone } from './alone.ts'
+import type { Machine } from './machine.ts'
 import { type Servers, storeNames } from './servers.ts'
 
-/** What a standby was said to have, under which reign. */
+/** What a standby was said to have. */
 export interface Assurance {
   readonly peer: string
-  readonly epoch: Epoch
+  /** The reigns under which it has to be there: that in which it was said, and those that began with all of it. */
+  readonly epochs: Set<string>
   readonly journals: ReadonlyMap<string, Buffer>
 }
 
@@ -104,17 +110,56 @@ export class Laws {
     this.#looked.set(place, { journal, end })
   }
 
-  /** No loss: `name` was promoted, and stood in that epoch before. */
-  lookAtPromoted(name: string, before: Epoch): void {
-    for (const { peer, epoch, journals } of this.#assurances) {
-      if (peer !== name || compareEpochs(epoch, before) !== 0) continue
-      for (const [store, journal] of journals) {
-        const found = this.#servers.journal(name, store)
-        assert.ok(
-          found.subarray(0, journal.length).equals(journal),
-          `${name} was promoted with ${found.length} bytes of ${store}, and ${journal.length} were durable there`,
-        )
-      }
+  /** Something was said to be durable there. */
+  isAssured(name: string): boolean {
+    return this.#assurances.some(({ peer }) => peer === name)
+  }
+
+  /** No loss, if nothing had been left but this disk. */
+  async lookAtLeft(
+    { name, settings }: Machine,
+    disk: MemoryDisk,
+    nowMs: number,
+    random: Random,
+  ): Promise<void> {
+    const left = await leftAlone(settings, disk, nowMs, random)
+    if (left === undefined) return
+    this.#lookAtKept(`${name}, left alone,`, this.#assured(name, left.epoch), left.journals)
+  }
+
+  /** No loss: `name` was promoted, and stood in the epoch `before`. What is kept is what may be expected of the new one. */
+  lookAtPromoted(name: string, before: Epoch, epoch: Epoch): void {
+    const journals = new Map(storeNames.map(store => [store, this.#servers.journal(name, store)]))
+    this.#lookAtKept(`${name} was promoted, and`, this.#assured(name, before), journals)
+    for (const assurance of this.#assurances)
+      if (assurance.epochs.has(epochText(before)) && lacks(assurance, journals) === undefined)
+        assurance.epochs.add(epochText(epoch))
+  }
+
+  /** No loss: `name` was promoted as planned, in the place of `old`. */
+  lookAtPlanned(name: string, old: string): void {
+    for (const store of storeNames) {
+      const had = this.#servers.journal(old, store)
+      const end = scriptJournalEnd(had)
+      const has = this.#servers.journal(name, store)
+      assert.ok(
+        has.subarray(0, end).equals(had.subarray(0, end)),
+        `${name} was promoted as planned with ${has.length} bytes of ${store}, and ${old} had ${end}`,
+      )
+    }
+  }
+
+  #assured(name: string, epoch: Epoch): Assurance[] {
+    return this.#assurances.filter(({ peer, epochs }) => peer === name && epochs.has(epochText(epoch)))
+  }
+
+  #lookAtKept(who: string, assured: readonly Assurance[], has: ReadonlyMap<string, Buffer>): void {
+    for (const assurance of assured) {
+      const lacking = lacks(assurance, has)
+      if (lacking === undefined) continue
+      const durable = assurance.journals.get(lacking)?.length
+      const found = has.get(lacking)?.length
+      assert.fail(`${who} has ${found} bytes of ${lacking}, and ${durable} were durable there`)
     }
   }
 
@@ -131,4 +176,11 @@ export class Laws {
       }
     }
   }
+}
+
+/** The first store of which not all is there. */
+function lacks({ journals }: Assurance, has: ReadonlyMap<string, Buffer>): string | undefined {
+  for (const [store, journal] of journals)
+    if (has.get(store)?.subarray(0, journal.length).equals(journal) !== true) return store
+  return undefined
 }

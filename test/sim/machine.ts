@@ -1,5 +1,5 @@
 /** One host of the simulation: a disk with a cache that a crash loses, a clock, a place in the network, and what runs on it. */
-import { FaultyStorage, MachineDown, type Plan, type Step } from '../../src/os/testing/faulty-storage.ts'
+import { FaultyStorage, MachineDown, type Step, systemError } from '../../src/os/testing/faulty-storage.ts'
 import { MemoryDisk } from '../../src/os/testing/memory-disk.ts'
 import type { Random } from '../../src/os/testing/random.ts'
 import { openServer } from '../../src/server/open-server.ts'
@@ -115,28 +115,30 @@ export class Machine {
 /** A disk that is now and then slow, or full. */
 export class SlowStorage extends FaultyStorage {
   readonly #clock: MachineClock
-  /** Of each sync and write. */
+  /** Of each sync. */
   delayMs = 0
   isFull = false
 
   constructor(disk: MemoryDisk, clock: MachineClock) {
-    const plan: Plan = step =>
-      this.isFull && step.grows ? { kind: 'fail', code: 'ENOSPC', done: 'nothing' } : { kind: 'go' }
-    super(disk, plan)
+    super(disk)
     this.#clock = clock
   }
 
-  override step<T>(
-    about: Omit<Step, 'number'>,
-    work: () => T,
-    part?: () => void,
-    failed?: () => void,
-  ): Promise<T> {
-    // nobody goes through them one by one here, and they would fill the memory
-    this.steps.length = 0
-    const step = () => super.step(about, work, part, failed)
+  /** There are some thousand in each world, and nobody goes through them one by one: so none is noted. */
+  override step<T>(about: Omit<Step, 'number'>, work: () => T): Promise<T> {
     return this.delayMs > 0 && about.call === 'fdatasync'
-      ? this.#clock.sleep(this.delayMs).then(step)
-      : step()
+      ? this.#clock.sleep(this.delayMs).then(() => this.#done(about, work))
+      : this.#done(about, work)
+  }
+
+  #done<T>({ grows, call, path }: Omit<Step, 'number'>, work: () => T): Promise<T> {
+    if (this.disk.isDown) return Promise.reject(new MachineDown())
+    if (this.isFull && grows) return Promise.reject(systemError('ENOSPC', call, path))
+    // a promise of its own for each would cost more than the work
+    try {
+      return Promise.resolve(work())
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 }

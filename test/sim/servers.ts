@@ -1,7 +1,8 @@
 /** The four hosts of the simulation, and how they stand to each other. */
 import assert from 'node:assert/strict'
 import type { LogLimits } from '../../src/log/log.ts'
-import type { ServerSettings } from '../../src/server/server.ts'
+import type { MemoryDisk } from '../../src/os/testing/memory-disk.ts'
+import type { LinkState, ServerSettings } from '../../src/server/server.ts'
 import { storeName } from '../../src/stream/entry.ts'
 import { type Epoch, epochText } from '../../src/stream/epoch.ts'
 import type { Machine } from './machine.ts'
@@ -10,6 +11,14 @@ export const storeNames = ['one', 'two'].map(storeName)
 export const names = ['alpha', 'beta', 'gamma', 'delta'] as const
 export type Name = (typeof names)[number]
 const upstreams: Readonly<Partial<Record<Name, Name>>> = { beta: 'alpha', gamma: 'beta', delta: 'alpha' }
+const unconnected: ReadonlySet<LinkState> = new Set([
+  'stopped',
+  'waiting-for-call',
+  'calling',
+  'waiting-to-call',
+  'handshaking',
+  'refused',
+])
 const nothing = Buffer.alloc(0)
 
 export interface Primary {
@@ -44,6 +53,13 @@ export class Servers {
     })
   }
 
+  /** All are there, and each has a session with each. */
+  areConnected(): boolean {
+    return this.all.every(({ server }) =>
+      server?.status().links.every(({ state }) => !unconnected.has(state)),
+    )
+  }
+
   /** The rightful primary follows something below itself, or this one does. */
   isLoop(name: string, primary: string): boolean {
     let at: string | undefined = name
@@ -74,13 +90,12 @@ export class Servers {
   }
 
   journal(name: string, store: string): Buffer {
-    return Buffer.from(this.journalFile(name, store))
+    return journalOn(this.get(name).disk, store)
   }
 
   /** As the disk has it, by a storage that no fault of the machine's touches; it changes while time goes on. */
   journalFile(name: string, store: string): Buffer {
-    const { disk } = this.get(name)
-    return disk.root.children.get('srv')?.children.get(store)?.children.get('journal')?.data ?? nothing
+    return journalFileOn(this.get(name).disk, store)
   }
 
   describe(): string {
@@ -104,6 +119,14 @@ export class Servers {
       })
       .join('\n')
   }
+}
+
+export function journalOn(disk: MemoryDisk, store: string): Buffer {
+  return Buffer.from(journalFileOn(disk, store))
+}
+
+function journalFileOn({ root }: MemoryDisk, store: string): Buffer {
+  return root.children.get('srv')?.children.get(store)?.children.get('journal')?.data ?? nothing
 }
 
 export function settingsOf(name: Name, limits: LogLimits): ServerSettings {

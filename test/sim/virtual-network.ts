@@ -22,12 +22,21 @@ const windowBytes = 256 * 1024
 /** A connection attempt to where nobody answers ends after so long. */
 const connectMsMax = 3_000
 
+/** Of a host, from one power-on to the next. */
+interface Life {
+  readonly host: string
+  isOver: boolean
+  /** What lets go of each there that waits to connect. */
+  readonly pausing: Set<() => void>
+}
+
 export class VirtualNetwork {
   readonly #time: VirtualTime
   readonly #random: Random
   readonly #listeners = new Map<string, (stream: ByteStream) => void>()
   readonly #connections = new Set<Connection>()
   readonly #cuts = new Set<string>()
+  readonly #lives = new Map<string, Life>()
   faults: NetworkFaults = calmNetwork
 
   constructor(time: VirtualTime, random: Random) {
@@ -35,9 +44,12 @@ export class VirtualNetwork {
     this.#random = random
   }
 
+  /** For what runs on the host until that is down. */
   transport(host: string): Transport {
+    const life: Life = { host, isOver: false, pausing: new Set() }
+    this.#lives.set(host, life)
     return {
-      connect: (address, signal) => this.#connect(host, address, signal),
+      connect: (address, signal) => this.#connect(life, address, signal),
       listen: async (address, onConnection): Promise<Listener> => {
         if (this.#listeners.has(address)) throw new Error(`somebody listens at ${address} already`)
         this.#listeners.set(address, onConnection)
@@ -70,14 +82,20 @@ export class VirtualNetwork {
     for (const address of [...this.#listeners.keys()])
       if (hostOf(address) === host) this.#listeners.delete(address)
     for (const connection of [...this.#connections]) if (connection.has(host)) connection.break()
+    const life = this.#lives.get(host)
+    if (life === undefined) return
+    life.isOver = true
+    // nothing that waits there is held any more: a signal that combines others would hold it, and the world with it
+    for (const letGo of life.pausing) letGo()
   }
 
-  async #connect(from: string, address: string, signal: AbortSignal): Promise<ByteStream> {
+  async #connect(life: Life, address: string, signal: AbortSignal): Promise<ByteStream> {
+    const from = life.host
     const to = hostOf(address)
     const tries = this.#time.nowMs + connectMsMax
     for (;;) {
       signal.throwIfAborted()
-      await this.#pause(1 + this.#random.below(this.faults.delayMsMax + 1), signal)
+      await this.#pause(life, 1 + this.#random.below(this.faults.delayMsMax + 1), signal)
       const accept = this.#listeners.get(placeOf(address))
       if (!this.isCut(from, to)) {
         if (accept === undefined) throw Object.assign(new Error('ECONNREFUSED'), { code: 'ECONNREFUSED' })
@@ -87,21 +105,29 @@ export class VirtualNetwork {
         return connection.end(from, to)
       }
       if (this.#time.nowMs >= tries) throw Object.assign(new Error('ETIMEDOUT'), { code: 'ETIMEDOUT' })
-      await this.#pause(500, signal)
+      await this.#pause(life, 500, signal)
     }
   }
 
-  #pause(ms: number, signal: AbortSignal): Promise<void> {
+  /** Never ends for who is on a host that is down. */
+  #pause({ isOver, pausing }: Life, ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      const forget = this.#time.after(ms, () => {
-        signal.removeEventListener('abort', stop)
-        resolve()
-      })
-      const stop = () => {
+      if (isOver) return
+      const letGo = () => {
         forget()
+        signal.removeEventListener('abort', stop)
+        pausing.delete(letGo)
+      }
+      const stop = () => {
+        letGo()
         reject(signal.reason)
       }
+      const forget = this.#time.after(ms, () => {
+        letGo()
+        resolve()
+      })
       signal.addEventListener('abort', stop, { once: true })
+      pausing.add(letGo)
     })
   }
 

@@ -14,10 +14,14 @@ interface Timer {
 }
 
 export class VirtualTime {
-  #nowMs = 1_000_000_000_000
+  #nowMs: number
   #order = 0
   #wakes = 0
   #timers: Timer[] = []
+
+  constructor(nowMs = 1_000_000_000_000) {
+    this.#nowMs = nowMs
+  }
 
   get nowMs(): number {
     return this.#nowMs

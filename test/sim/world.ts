@@ -5,10 +5,12 @@
  * again, all have what the newest primary has.
  */
 import assert from 'node:assert/strict'
-import { HotspareError } from '../../src/os/errors.ts'
+import { HotspareError, unreachable } from '../../src/os/errors.ts'
+import type { MemoryDisk } from '../../src/os/testing/memory-disk.ts'
 import { Random } from '../../src/os/testing/random.ts'
 import type { PromotionReport } from '../../src/server/server.ts'
-import { compareEpochs } from '../../src/stream/epoch.ts'
+import { compareEpochs, epochText } from '../../src/stream/epoch.ts'
+import { type Act, Acts } from './acts.ts'
 import { Application, type ApplicationSizes } from './application.ts'
 import { Laws } from './laws.ts'
 import { isOfTheDead, Machine } from './machine.ts'
@@ -34,8 +36,10 @@ const largeSizes: Sizes = {
   logBytesMax: [64 * 1024, 16 * 1024 * 1024],
 }
 const largeOneOf = 8
+/** So often one of those that were said to have something is asked what it would have if it were the only one left. */
+const aloneOneOf = 3
 /** What asks for all disks and states is asked so often while servers are waited for. */
-const evenEveryMs = 50
+const lookEveryMs = 50
 
 export interface SimulationReport {
   readonly seed: number
@@ -80,6 +84,7 @@ class World {
   readonly #seed: number
   readonly #random: Random
   readonly #time = new VirtualTime()
+  readonly #beginMs = this.#time.nowMs
   readonly #network: VirtualNetwork
   readonly #servers: Servers
   readonly #application: Application
@@ -88,6 +93,10 @@ class World {
   readonly #counts = { crashes: 0, promotions: 0 }
   /** Whoever asks waits as long as the world stands; of one for all worlds every world would be kept. */
   readonly #forEver = new AbortController().signal
+  readonly #aloneRandom: Random
+  /** Machines as they would have been found after a crash, in this step. */
+  readonly #apart: { readonly machine: Machine; readonly disk: MemoryDisk }[] = []
+  readonly #acts: Acts
   at = 0
 
   constructor(seed: number, trace: (text: string) => void) {
@@ -114,6 +123,8 @@ class World {
       onChange: () => this.#laws.remember(this.#application.places),
       say: text => this.#say(text),
     })
+    this.#aloneRandom = series()
+    this.#acts = new Acts(this.#random)
   }
 
   #limits({ logBytesMax }: Sizes) {
@@ -138,26 +149,62 @@ class World {
 
   async step(step: number): Promise<void> {
     this.at = step
-    const act = this.#random.below(40)
-    if (act < 20) await this.#application.write(1 + this.#random.below(4))
-    else if (act < 23) this.#crash(this.#random.pick(names))
-    else if (act < 28) this.#startOne()
-    else if (act === 28) this.#cut()
-    else if (act < 31) this.#heal()
-    else if (act === 31)
-      this.#network.faults = {
-        breakOneOf: this.#random.pick([0, 0, 20, 200]),
-        damageOneOf: this.#random.pick([0, 0, 0, 300]),
-        delayMsMax: this.#random.pick([1, 5, 80]),
-      }
-    else if (act === 32) this.#disk()
-    else if (act === 33) this.#switch()
-    else if (act < 36) void this.#waitFor()
-    else if (act === 36) void this.#promote(this.#random.below(3) === 0)
-    else if (act === 37) void this.#rejoin()
-    else await this.#time.run(() => false, this.#random.below(20_000))
+    await this.#act(this.#acts.pick(this.#random))
     await this.#time.run(() => false, this.#random.below(400))
     this.#laws.look(this.#application.places)
+    await this.#leaveAlone()
+  }
+
+  #act(act: Act): Promise<void> | void {
+    switch (act) {
+      case 'write':
+        return this.#application.write(1 + this.#random.below(4))
+      case 'crash':
+        return this.#crash(this.#random.pick(names))
+      case 'start':
+        return this.#startOne()
+      case 'cut':
+        return this.#cut()
+      case 'heal':
+        return this.#heal()
+      case 'network':
+        return this.#disturb()
+      case 'disk':
+        return this.#disk()
+      case 'switch':
+        return this.#switch()
+      case 'wait':
+        return this.#inBackground(this.#waitFor())
+      case 'promote':
+        return this.#inBackground(this.#promote(this.#random.below(3) === 0))
+      case 'rejoin':
+        return this.#inBackground(this.#rejoin())
+      case 'pause':
+        return this.#pause()
+      default:
+        return unreachable(act)
+    }
+  }
+
+  /** Whatever it throws is met as a rejection that nobody handled. */
+  #inBackground(_work: Promise<void>): void {}
+
+  async #pause(): Promise<void> {
+    await this.#time.run(() => false, this.#random.below(20_000))
+  }
+
+  /** Who was just said to have something, and now and then another of those. */
+  async #leaveAlone(): Promise<void> {
+    const assured = names.filter(name => this.#laws.isAssured(name))
+    if (assured.length > 0 && this.#aloneRandom.below(aloneOneOf) === 0)
+      this.#setApart(this.#aloneRandom.pick(assured))
+    for (const { machine, disk } of this.#apart.splice(0))
+      await this.#laws.lookAtLeft(machine, disk, this.#time.nowMs, this.#aloneRandom)
+  }
+
+  #setApart(name: string): void {
+    const machine = this.#servers.get(name)
+    this.#apart.push({ machine, disk: machine.disk.afterCrash(this.#aloneRandom) })
   }
 
   /** All is well again: what must be equal in the end. */
@@ -178,7 +225,8 @@ class World {
       await this.#inTime(server.setApplying(true))
     }
     // who was promoted while cut off learns of the other
-    await this.#time.run(() => false, 60_000)
+    await this.#until(() => this.#servers.areConnected(), 60_000)
+    await this.#time.run(() => false, 5_000)
     if (this.#servers.primaries().length === 0) {
       void this.#promote(false, 'beta')
       await this.#time.run(() => this.#servers.primaries().length > 0, 120_000)
@@ -205,13 +253,17 @@ class World {
   }
 
   #areEven(primary: string): Promise<boolean> {
+    return this.#until(() => this.#servers.isEven(primary), 120_000)
+  }
+
+  #until(isSo: () => boolean, limitMs: number): Promise<boolean> {
     let nextMs = 0
-    const areEven = () => {
+    const done = () => {
       if (this.#time.nowMs < nextMs) return false
-      nextMs = this.#time.nowMs + evenEveryMs
-      return this.#servers.isEven(primary)
+      nextMs = this.#time.nowMs + lookEveryMs
+      return isSo()
     }
-    return this.#time.run(areEven, 120_000)
+    return this.#time.run(done, limitMs)
   }
 
   report(steps: number): SimulationReport {
@@ -221,7 +273,7 @@ class World {
       commits: this.#application.commits,
       ...this.#counts,
       epochs: this.#laws.epochs,
-      virtualMs: this.#time.nowMs - 1_000_000_000_000,
+      virtualMs: this.#time.nowMs - this.#beginMs,
     }
   }
 
@@ -234,7 +286,7 @@ class World {
   }
 
   #say(text: string): void {
-    this.#trace(`${String(this.at).padStart(4)} ${(this.#time.nowMs - 1_000_000_000_000).toFixed(1)} ${text}`)
+    this.#trace(`${String(this.at).padStart(4)} ${(this.#time.nowMs - this.#beginMs).toFixed(1)} ${text}`)
   }
 
   async #hook(name: string, hook: 'on-promote' | 'on-demote'): Promise<void> {
@@ -260,6 +312,14 @@ class World {
     this.#say(`${machine.name} starts`)
     machine.start()
     if (this.#application.at === machine.name) this.#application.restart(machine.name)
+  }
+
+  #disturb(): void {
+    this.#network.faults = {
+      breakOneOf: this.#random.pick([0, 0, 20, 200]),
+      damageOneOf: this.#random.pick([0, 0, 0, 300]),
+      delayMsMax: this.#random.pick([1, 5, 80]),
+    }
   }
 
   #cut(): void {
@@ -309,7 +369,8 @@ class World {
     const number = await this.#quietly(server.waitFor(peer, this.#forEver))
     if (number === undefined) return
     this.#say(`${peer} has all up to ${number}`)
-    this.#laws.assure({ peer, epoch, journals })
+    this.#laws.assure({ peer, epochs: new Set([epochText(epoch)]), journals })
+    this.#setApart(peer)
   }
 
   async #promote(planned: boolean, only?: string): Promise<void> {
@@ -329,7 +390,8 @@ class World {
       report.stores.every(({ valid }) => valid),
       `${name} was promoted with a store that is not valid: ${JSON.stringify(report.stores)}`,
     )
-    this.#laws.lookAtPromoted(name, before.epoch)
+    this.#laws.lookAtPromoted(name, before.epoch, report.epoch)
+    if (planned && before.upstream !== undefined) this.#laws.lookAtPlanned(name, before.upstream)
   }
 
   async #rejoin(): Promise<void> {

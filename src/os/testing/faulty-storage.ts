@@ -424,6 +424,6 @@ function partsOf(path: string): readonly string[] {
   return parts
 }
 
-function systemError(code: string, call: string, path: string): Error {
+export function systemError(code: string, call: string, path: string): Error {
   return Object.assign(new Error(`${code}: ${call} '${path}'`), { code, syscall: call })
 }

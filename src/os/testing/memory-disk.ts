@@ -191,6 +191,11 @@ export class MemoryDisk {
   /** The power fails: gives the disk as it is found afterwards. This one is of no use any more. */
   crash(random: Random): MemoryDisk {
     this.isDown = true
+    return this.afterCrash(random)
+  }
+
+  /** As it would be found if the power failed now. */
+  afterCrash(random: Random): MemoryDisk {
     const names = new Map([...this.#durable].map(([inode, children]) => [inode, new Map(children)]))
     const fate = random.below(4)
     const cut = random.below(this.#items.length + 1)
