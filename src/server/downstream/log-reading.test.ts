@@ -66,7 +66,7 @@ test('every reader gets every transaction once and in order, however far the oth
     const random = new Random(seed)
     const log = await logOf(40)
     // so little that who is behind falls out of it, within a transaction too
-    const reading = new LogReading(log, 1000 + random.below(20_000))
+    const reading = new LogReading(log, new VirtualClock(), 1000 + random.below(20_000))
     const readers = Array.from({ length: 3 }, () => {
       const from = 1 + random.below(41)
       return { from, cursor: reading.cursor(from), taken: new Taken(), ended: false }
@@ -93,7 +93,7 @@ test('every reader gets every transaction once and in order, however far the oth
 
 test('a reader that was left takes nothing from the others, and the log is read on from anywhere', async () => {
   const log = await logOf(30)
-  const reading = new LogReading(log, 4000)
+  const reading = new LogReading(log, new VirtualClock(), 4000)
   const left = reading.cursor(3)
   await left.piece()
   await left.close()
@@ -110,7 +110,7 @@ test('a reader that was left takes nothing from the others, and the log is read 
 test('what the log does not keep any more is said to be unreadable, and to no other reader', async () => {
   const log = await logOf(30)
   await log.restart({ next: 100, chain: '0'.repeat(16) })
-  const reading = new LogReading(log)
+  const reading = new LogReading(log, new VirtualClock())
   await assert.rejects(
     reading.cursor(5).piece(),
     error => error instanceof LogUnreadable && error.code === 'log-removed',

@@ -6,6 +6,7 @@
  * A reader asks for each piece, and the log is read only when somebody asks: that is the backpressure.
  */
 import type { Log } from '../../log/log.ts'
+import type { Clock } from '../../os/clock.ts'
 import { HotspareError } from '../../os/errors.ts'
 import type { LogPiece } from '../../stream/log-piece.ts'
 
@@ -28,6 +29,7 @@ export class LogUnreadable extends Error {
 
 export class LogReading {
   readonly log: Log
+  readonly clock: Clock
   readonly #keptBytes: number
   readonly #ended = new AbortController()
   /** The newest pieces that were read; `#start` is the place of the first of them among all pieces ever read. */
@@ -41,8 +43,9 @@ export class LogReading {
   #reading: AsyncIterator<LogPiece> | undefined
   #pulling: Promise<boolean> | undefined
 
-  constructor(log: Log, keptBytes = keptBytesDefault) {
+  constructor(log: Log, clock: Clock, keptBytes = keptBytesDefault) {
     this.log = log
+    this.clock = clock
     this.#keptBytes = keptBytes
     this.#next = log.durable + 1
   }

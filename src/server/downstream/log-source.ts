@@ -13,6 +13,13 @@ import { numberedPosition, parseNumberedPosition } from '../../stream/numbered-p
 import type { ReadOptions, Source } from '../../stream/source.ts'
 import type { LogCursor, LogReading } from './log-reading.ts'
 
+/**
+ * A copy that has taken everything rests, for so many times as long as that took: what is acknowledged is the log, and
+ * each group of a copy costs syncs that the log waits for. So at full load groups are larger, and fewer.
+ */
+const restShare = 3
+export const restMsMax = 50
+
 export interface LogSourceOptions {
   readonly store: StoreName
   readonly reading: LogReading
@@ -33,8 +40,12 @@ export class LogSource implements Source {
   #mine = false
   #waiting = false
 
+  /** When it was last read from where it had waited. */
+  #beganMs: number
+
   constructor(options: LogSourceOptions) {
     this.#options = options
+    this.#beganMs = options.reading.clock.nowMs()
     const { reading, after } = options
     this.#cursor = reading.cursor(Math.min(after, reading.log.durable) + 1)
   }
@@ -86,11 +97,17 @@ export class LogSource implements Source {
   }
 
   async wait(signal: AbortSignal): Promise<void> {
+    const { log, clock } = this.#options.reading
+    const caughtUpMs = clock.nowMs()
+    const restMs = Math.min(restMsMax, restShare * (caughtUpMs - this.#beganMs))
     this.#waiting = true
     // whoever reads to the end is stopped there
     const after = this.#isAtEnd ? Number.MAX_SAFE_INTEGER : this.#cursor.next - 1
-    await this.#options.reading.log.wait(after, signal)
+    await log.wait(after, signal)
     this.#waiting = false
+    const leftMs = caughtUpMs + restMs - clock.nowMs()
+    if (leftMs > 0) await clock.sleep(leftMs, signal)
+    this.#beganMs = clock.nowMs()
   }
 
   /** What the log keeps for the copies is said of all of them together. */

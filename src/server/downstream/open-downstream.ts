@@ -63,7 +63,7 @@ class OpenedDownstream implements Downstream {
     const own: DownstreamOptions = { ...options, failed: error => this.#fail(error) }
     this.#given = options
     this.#options = own
-    this.#reading = new LogReading(options.log)
+    this.#reading = new LogReading(options.log, options.machine.clock)
     const wish = options.state.value.applying ? 'on' : 'rest'
     const keepers = options.settings.stores.map(
       ({ store }, index) =>
