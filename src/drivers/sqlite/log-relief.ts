@@ -15,7 +15,7 @@ import type { WalReader } from './wal-reader.ts'
 /** The log's growth after which what is in it is moved into the database file: half of an application's own habit. */
 const checkpointBytes = 2 * 1024 * 1024
 /** For so long a moment is looked for in which nobody is inside a transaction: briefly, and near the limit longer. */
-const patienceMs = { early: 2, late: 20 }
+const patienceMs = { early: 2, late: 5 }
 /** While a checkpoint runs in its thread, the log is looked at this often. */
 const checkpointLookMs = 1
 /** So many checkpoints, each of what was written during the one before, until little is left for a pause. */
@@ -98,9 +98,8 @@ export class LogRelief {
   async *#drainWhileCheckpointing(seen?: PageSet): AsyncGenerator<Entry, number | undefined> {
     let pages: number | undefined
     while (this.#live.isCheckpointing) {
-      const before = this.#reader.frame
       pages = (yield* this.#reader.drainWindows(seen)) ?? pages
-      if (this.#reader.frame === before) await this.#options.clock.sleep(checkpointLookMs)
+      await this.#options.clock.sleep(checkpointLookMs)
     }
     this.#reader.noteCheckpoint()
     return pages

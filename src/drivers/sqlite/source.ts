@@ -17,9 +17,11 @@ import { PageDigests } from './page-digests.ts'
 import { RollbackSource } from './rollback-source.ts'
 import { stepMs, WalSource } from './wal-source.ts'
 
-/** After the last write, for so long new ones are looked for at every millisecond, before events are waited for. */
+/** After the last write, for so long new ones are looked for every few milliseconds, before events are waited for. */
 const busyMs = 50
 const pollMs = 1
+/** Where a look and what follows it take long, the next one waits as long: it finds more, and costs the writers less. */
+const paceMsMax = 8
 /** The slow look that backs the events; it also puts a quiet log away. */
 const safetyMs = 5000
 /** A database that is not in WAL mode is compared at most in this part of the time. */
@@ -39,6 +41,8 @@ export class SqliteSource implements Source {
   #watched: readonly string[] = []
   #activeAtMs = 0
   #compareMs = 0
+  /** When the last look began. */
+  #lookedAtMs = 0
 
   constructor(options: SourceOptions) {
     this.#options = options
@@ -49,6 +53,7 @@ export class SqliteSource implements Source {
   }
 
   async *read(from: Position | undefined, options: ReadOptions): AsyncGenerator<Entry> {
+    this.#lookedAtMs = performance.now()
     try {
       let at = from
       for (;;) {
@@ -77,8 +82,10 @@ export class SqliteSource implements Source {
     if (attached === undefined) return clock.sleep(pollMs, signal)
     if (attached.mode === 'rollback')
       await clock.sleep(Math.max(pollMs, this.#compareMs / compareShare), signal)
-    else if (performance.now() - this.#activeAtMs < busyMs) return clock.sleep(pollMs, signal)
-    else if (attached.source.stepDue) return clock.sleep(stepMs, signal)
+    else if (performance.now() - this.#activeAtMs < busyMs) {
+      const tookMs = performance.now() - this.#lookedAtMs
+      return clock.sleep(Math.min(Math.max(pollMs, tookMs), paceMsMax), signal)
+    } else if (attached.source.stepDue) return clock.sleep(stepMs, signal)
     if (!this.#watching) {
       // what was written before the watch is seen by the next read, what comes after it gives an event
       this.#watch()
