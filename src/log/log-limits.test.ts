@@ -81,6 +81,52 @@ test('a full log that drops no longer keeps for the slowest, and goes on', async
   await assert.rejects(pieces(log, 1), { code: 'log-removed' })
 })
 
+test('a full log that drops waits for its own host, and drops who is slower', async () => {
+  const { log, notices } = await openTestLog(memory(), {
+    ...small,
+    own: '#apply',
+    limits: { ...limited, whenFull: 'drop' },
+  })
+  await log.subscribe('slow', 0)
+  await log.subscribe('#apply', 0)
+  await log.subscribe('other', 0)
+  await append(log, storeA, 1)
+  await log.sync()
+  for (const name of ['#apply', 'other']) log.acknowledge(name, 1)
+  const appended: number[] = []
+  const appending = (async () => {
+    for (let i = 2; i <= 40; i++) {
+      await append(log, storeA, i)
+      await log.sync()
+      appended.push(i)
+    }
+  })()
+  await settled()
+  assert.ok(appended.length < 39)
+  assert.notEqual(log.fullSinceMs, undefined)
+  assert.deepEqual(
+    notices.map(({ code, details }) => [code, details.subscriber]),
+    [
+      ['subscriber-dropped', 'slow'],
+      ['log-full', '#apply'],
+    ],
+  )
+  assert.equal((await pieces(log, 2)).length > 0, true)
+  while (log.next <= 40) {
+    for (const name of ['#apply', 'other']) log.acknowledge(name, log.durable)
+    await settled()
+  }
+  await appending
+  assert.deepEqual(
+    log.subscribers().map(({ name, kept }) => [name, kept]),
+    [
+      ['slow', false],
+      ['#apply', true],
+      ['other', true],
+    ],
+  )
+})
+
 test('a transaction larger than the limit passes when the log is otherwise empty', async () => {
   for (const whenFull of ['block', 'drop'] as const) {
     const { log } = await openTestLog(memory(), { ...small, limits: { ...limited, whenFull } })

@@ -68,7 +68,7 @@ export class LogParts implements SpacedLog, TrimmedLog {
       opened,
     )
     this.receiver = new LogReceiver(this.appender, this.state)
-    this.space = new LogSpace(this, clock, this.state.subscribers, options.onNotice)
+    this.space = new LogSpace(this, clock, this.state.subscribers, options)
     this.intake = new LogIntake({
       appender: this.appender,
       receiver: this.receiver,

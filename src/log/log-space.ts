@@ -1,10 +1,10 @@
 /**
  * Waits for room in a log, as its policy says: `block`, whoever appends waits until subscribers have acknowledged
- * enough; `drop`, the slowest is no longer kept for. A transaction always passes when there is nothing else to wait for,
- * however large it is.
+ * enough; `drop`, the slowest is no longer kept for. This host itself is never dropped: what it lacks was acknowledged to
+ * others, and would be lost. A transaction always passes when there is nothing else to wait for, however large it is.
  */
 import type { Clock } from '../os/clock.ts'
-import type { LogLimits, LogNotice } from './log.ts'
+import type { LogLimits, LogNotice, LogOptions } from './log.ts'
 import type { SubscriberTable } from './subscriber-table.ts'
 
 const noticeEveryMs = 60_000
@@ -26,6 +26,7 @@ export class LogSpace {
   readonly #clock: Clock
   readonly #subscribers: SubscriberTable
   readonly #notice: (notice: LogNotice) => void
+  readonly #own: string | undefined
   #fullSinceMs: number | undefined
   /** Aborted when there may be space; there is none while nobody waits. */
   #changed: AbortController | undefined
@@ -34,12 +35,13 @@ export class LogSpace {
     log: SpacedLog,
     clock: Clock,
     subscribers: SubscriberTable,
-    notice: (notice: LogNotice) => void,
+    options: Pick<LogOptions, 'onNotice' | 'own'>,
   ) {
     this.#log = log
     this.#clock = clock
     this.#subscribers = subscribers
-    this.#notice = notice
+    this.#notice = options.onNotice
+    this.#own = options.own
   }
 
   get fullSinceMs(): number | undefined {
@@ -71,10 +73,7 @@ export class LogSpace {
         await this.#log.makeRoom()
         const { last } = this.#log
         if (this.fits(bytes) || this.#subscribers.least(last) >= last) break
-        if (this.#log.limits.whenFull === 'drop') {
-          this.#dropSlowest(last)
-          continue
-        }
+        if (this.#log.limits.whenFull === 'drop' && this.#dropSlowest(last)) continue
         this.#fullSinceMs ??= sinceMs
         const nowMs = this.#clock.nowMs()
         if (noticedMs === undefined || nowMs - noticedMs >= noticeEveryMs) {
@@ -99,10 +98,13 @@ export class LogSpace {
     }
   }
 
-  #dropSlowest(last: number): void {
+  /** False when nobody is slower than this host itself, so that dropping makes no room. */
+  #dropSlowest(last: number): boolean {
     const slowest = this.#subscribers.slowest(last)
-    if (slowest === undefined) return
+    if (slowest === undefined) return false
     const { name, acknowledged } = slowest
+    const own = this.#own === undefined ? undefined : this.#subscribers.get(this.#own)
+    if (own?.kept && own.acknowledged <= acknowledged) return false
     this.#subscribers.set(name, { acknowledged, kept: false })
     this.#log.subscribersChanged()
     this.#notice({
@@ -111,6 +113,7 @@ export class LogSpace {
       message: `The log is full (${this.#log.bytes} bytes), and '${name}' has acknowledged only up to ${acknowledged} of ${last}: it is no longer kept for, and has to compare its stores when it returns.`,
       details: { subscriber: name, acknowledged, last, bytes: this.#log.bytes },
     })
+    return true
   }
 
   #noticeFull(last: number): void {

@@ -31,7 +31,7 @@ export interface SubscriberState {
 export interface LogLimits {
   /** Bytes that may stand in the log before the policy acts. */
   readonly bytesMax: number
-  /** block: whoever appends waits. drop: the slowest subscriber is no longer kept for. */
+  /** block: whoever appends waits. drop: the slowest subscriber is no longer kept for, unless it is this host itself. */
   readonly whenFull: 'block' | 'drop'
   /** Kept after every subscriber has acknowledged it: by age and by size, the longer of both; 0 and 0: not at all. */
   readonly keepMs: number
@@ -95,6 +95,11 @@ export interface LogOptions {
   readonly refetch?: boolean
   /** A new segment is begun when the last one has so many bytes; 16 MiB, or less where `bytesMax` is small. */
   readonly segmentBytes?: number
+  /**
+   * The subscriber that is this host itself. What it has not acknowledged this log may have acknowledged to others, so it
+   * is never dropped: a log that is full waits for it.
+   */
+  readonly own?: string
   /** Kept in memory before it is written to a file: of what is appended, and of each transaction; 4 MiB. */
   readonly bufferBytes?: number
 }

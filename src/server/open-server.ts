@@ -12,6 +12,7 @@ import type { Log } from '../log/log.ts'
 import { openLog } from '../log/segment-log.ts'
 import { describeSystemError, HotspareError } from '../os/errors.ts'
 import { parentDirectory } from '../os/storage.ts'
+import { applySubscriber } from './downstream/downstream.ts'
 import { Messages } from './messages.ts'
 import { RunningServer } from './running-server.ts'
 import type { OpenServer, ServerActs, ServerMachine, ServerSettings } from './server.ts'
@@ -70,6 +71,7 @@ async function openInDirectory(
     // a standby's is made by what it takes
     ...(role === 'primary' ? { epoch } : {}),
     refetch: role === 'standby',
+    own: applySubscriber,
   })
   opened.push(() => log.close())
   await fit(state, log, messages)
