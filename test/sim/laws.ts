@@ -36,6 +36,8 @@ export class Laws {
   /** Every journal that a primary ever had, by its longest form: copies are prefixes of one of them. */
   readonly #histories = new Map<string, Buffer[]>(storeNames.map(store => [store, []]))
   readonly #assurances: Assurance[] = []
+  /** What a primary had when its application was stopped, by name and reign. */
+  readonly #ends = new Map<string, ReadonlyMap<string, Buffer>>()
   readonly #primaryOf = new Map<string, string>()
   /** By machine and store. */
   readonly #looked = new Map<string, Looked>()
@@ -136,15 +138,22 @@ export class Laws {
         assurance.epochs.add(epochText(epoch))
   }
 
-  /** No loss: `name` was promoted as planned, in the place of `old`. */
-  lookAtPlanned(name: string, old: string): void {
-    for (const store of storeNames) {
-      const had = this.#servers.journal(old, store)
-      const end = scriptJournalEnd(had)
+  /** Nobody writes there any more in this reign. */
+  ended(name: string, epoch: Epoch): void {
+    const whole = (journal: Buffer) => journal.subarray(0, scriptJournalEnd(journal))
+    this.#ends.set(
+      `${name} ${epochText(epoch)}`,
+      new Map(storeNames.map(store => [store, whole(this.#servers.journal(name, store))])),
+    )
+  }
+
+  /** No loss: `name` was promoted as planned, in the place of `old`, whose reign was `epoch`. */
+  lookAtPlanned(name: string, old: string, epoch: Epoch): void {
+    for (const [store, had] of this.#ends.get(`${old} ${epochText(epoch)}`) ?? []) {
       const has = this.#servers.journal(name, store)
       assert.ok(
-        has.subarray(0, end).equals(had.subarray(0, end)),
-        `${name} was promoted as planned with ${has.length} bytes of ${store}, and ${old} had ${end}`,
+        has.subarray(0, had.length).equals(had),
+        `${name} was promoted as planned with ${has.length} bytes of ${store}, and ${old} had ${had.length}`,
       )
     }
   }

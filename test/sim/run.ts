@@ -2,7 +2,7 @@
  * Runs the simulation of a set of servers.
  *
  *   npm run sim -- --seed 42 --trace      one seed, with what happens; or several: --seed 42 --seed 43
- *   npm run sim -- --from 1 --count 1000 --jobs 2      many, in two processes
+ *   npm run sim -- --from 1 --count 1000 --jobs 2      many, in two processes; --steps 20: shorter ones
  *   npm run sim -- --from 1 --count 100 --seconds 60   at least so many, and more while there is time
  */
 import { fork } from 'node:child_process'
@@ -13,8 +13,11 @@ import { type SimulationReport, simulate } from './world.ts'
 
 /** A seed that takes longer goes round for ever without letting time go on. */
 const seedSecondsMax = 60
-/** What never ends in a world that was given up is held by the signals that it waits for: about a megabyte of each. */
-const seedsPerProcess = 100
+/**
+ * Of some worlds what never ends is held by the signals that it waits for, about a megabyte each time. A process that has
+ * just begun takes half as long again for each of its first some dozen seeds.
+ */
+const seedsPerProcess = 500
 
 interface Totals {
   held: number

@@ -291,8 +291,10 @@ class World {
 
   async #hook(name: string, hook: 'on-promote' | 'on-demote'): Promise<void> {
     this.#say(`${name} runs ${hook}`)
-    if (hook === 'on-demote') await this.#application.leave(name)
-    else await this.#application.start(name)
+    if (hook === 'on-promote') return this.#application.start(name)
+    const epoch = this.#servers.get(name).server?.status().epoch
+    await this.#application.leave(name)
+    if (epoch !== undefined) this.#laws.ended(name, epoch)
   }
 
   #crash(name: string): void {
@@ -391,7 +393,8 @@ class World {
       `${name} was promoted with a store that is not valid: ${JSON.stringify(report.stores)}`,
     )
     this.#laws.lookAtPromoted(name, before.epoch, report.epoch)
-    if (planned && before.upstream !== undefined) this.#laws.lookAtPlanned(name, before.upstream)
+    if (planned && before.upstream !== undefined)
+      this.#laws.lookAtPlanned(name, before.upstream, before.epoch)
   }
 
   async #rejoin(): Promise<void> {
