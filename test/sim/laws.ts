@@ -11,10 +11,10 @@
 import assert from 'node:assert/strict'
 import type { MemoryDisk } from '../../src/os/testing/memory-disk.ts'
 import type { Random } from '../../src/os/testing/random.ts'
+import type { ServerSettings } from '../../src/server/server.ts'
 import { scriptJournalEnd } from '../../src/server/testing/script-driver.ts'
 import { type Epoch, epochText } from '../../src/stream/epoch.ts'
 import { leftAlone } from './alone.ts'
-import type { Machine } from './machine.ts'
 import { type Servers, storeNames } from './servers.ts'
 
 /** What a standby was said to have. */
@@ -23,6 +23,13 @@ export interface Assurance {
   /** The reigns under which it has to be there: that in which it was said, and those that began with all of it. */
   readonly epochs: Set<string>
   readonly journals: ReadonlyMap<string, Buffer>
+}
+
+/** A machine as it would have been found after a crash at some moment, and what was said of it by then. */
+export interface SetApart {
+  readonly settings: ServerSettings
+  readonly disk: MemoryDisk
+  readonly assured: readonly Assurance[]
 }
 
 /** A journal that was looked at and is well, and where its last whole transaction ends. */
@@ -112,27 +119,22 @@ export class Laws {
     this.#looked.set(place, { journal, end })
   }
 
-  /** Something was said to be durable there. */
-  isAssured(name: string): boolean {
-    return this.#assurances.some(({ peer }) => peer === name)
+  /** All that was said so far to be durable there. */
+  assured(name: string): readonly Assurance[] {
+    return this.#assurances.filter(({ peer }) => peer === name)
   }
 
-  /** No loss, if nothing had been left but this disk. */
-  async lookAtLeft(
-    { name, settings }: Machine,
-    disk: MemoryDisk,
-    nowMs: number,
-    random: Random,
-  ): Promise<void> {
+  /** No loss, if nothing had been left but one disk. */
+  async lookAtLeft({ settings, disk, assured }: SetApart, nowMs: number, random: Random): Promise<void> {
     const left = await leftAlone(settings, disk, nowMs, random)
     if (left === undefined) return
-    this.#lookAtKept(`${name}, left alone,`, this.#assured(name, left.epoch), left.journals)
+    this.#lookAtKept(`${settings.name}, left alone,`, inReign(assured, left.epoch), left.journals)
   }
 
   /** No loss: `name` was promoted, and stood in the epoch `before`. What is kept is what may be expected of the new one. */
   lookAtPromoted(name: string, before: Epoch, epoch: Epoch): void {
     const journals = new Map(storeNames.map(store => [store, this.#servers.journal(name, store)]))
-    this.#lookAtKept(`${name} was promoted, and`, this.#assured(name, before), journals)
+    this.#lookAtKept(`${name} was promoted, and`, inReign(this.assured(name), before), journals)
     for (const assurance of this.#assurances)
       if (assurance.epochs.has(epochText(before)) && lacks(assurance, journals) === undefined)
         assurance.epochs.add(epochText(epoch))
@@ -158,10 +160,6 @@ export class Laws {
     }
   }
 
-  #assured(name: string, epoch: Epoch): Assurance[] {
-    return this.#assurances.filter(({ peer, epochs }) => peer === name && epochs.has(epochText(epoch)))
-  }
-
   #lookAtKept(who: string, assured: readonly Assurance[], has: ReadonlyMap<string, Buffer>): void {
     for (const assurance of assured) {
       const lacking = lacks(assurance, has)
@@ -185,6 +183,10 @@ export class Laws {
       }
     }
   }
+}
+
+function inReign(assured: readonly Assurance[], epoch: Epoch): Assurance[] {
+  return assured.filter(({ epochs }) => epochs.has(epochText(epoch)))
 }
 
 /** The first store of which not all is there. */

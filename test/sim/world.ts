@@ -6,13 +6,12 @@
  */
 import assert from 'node:assert/strict'
 import { HotspareError, unreachable } from '../../src/os/errors.ts'
-import type { MemoryDisk } from '../../src/os/testing/memory-disk.ts'
 import { Random } from '../../src/os/testing/random.ts'
 import type { PromotionReport } from '../../src/server/server.ts'
 import { compareEpochs, epochText } from '../../src/stream/epoch.ts'
 import { type Act, Acts } from './acts.ts'
 import { Application, type ApplicationSizes } from './application.ts'
-import { Laws } from './laws.ts'
+import { Laws, type SetApart } from './laws.ts'
 import { isOfTheDead, Machine } from './machine.ts'
 import { faultText, names, Servers, settingsOf, storeNames } from './servers.ts'
 import { VirtualNetwork } from './virtual-network.ts'
@@ -94,8 +93,8 @@ class World {
   /** Whoever asks waits as long as the world stands; of one for all worlds every world would be kept. */
   readonly #forEver = new AbortController().signal
   readonly #aloneRandom: Random
-  /** Machines as they would have been found after a crash, in this step. */
-  readonly #apart: { readonly machine: Machine; readonly disk: MemoryDisk }[] = []
+  /** In this step. */
+  readonly #apart: SetApart[] = []
   readonly #acts: Acts
   at = 0
 
@@ -195,16 +194,17 @@ class World {
 
   /** Who was just said to have something, and now and then another of those. */
   async #leaveAlone(): Promise<void> {
-    const assured = names.filter(name => this.#laws.isAssured(name))
+    const assured = names.filter(name => this.#laws.assured(name).length > 0)
     if (assured.length > 0 && this.#aloneRandom.below(aloneOneOf) === 0)
       this.#setApart(this.#aloneRandom.pick(assured))
-    for (const { machine, disk } of this.#apart.splice(0))
-      await this.#laws.lookAtLeft(machine, disk, this.#time.nowMs, this.#aloneRandom)
+    for (const apart of this.#apart.splice(0))
+      await this.#laws.lookAtLeft(apart, this.#time.nowMs, this.#aloneRandom)
   }
 
   #setApart(name: string): void {
-    const machine = this.#servers.get(name)
-    this.#apart.push({ machine, disk: machine.disk.afterCrash(this.#aloneRandom) })
+    const { settings, disk } = this.#servers.get(name)
+    const assured = this.#laws.assured(name)
+    this.#apart.push({ settings, disk: disk.afterCrash(this.#aloneRandom), assured })
   }
 
   /** All is well again: what must be equal in the end. */
