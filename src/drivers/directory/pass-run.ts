@@ -11,19 +11,18 @@ import { assert } from '../../os/errors.ts'
 import { fileKind } from '../../os/stat-buffer.ts'
 import type { AttributesChange, Change, EntryPath, StoreName } from '../../stream/entry.ts'
 import { type Arena, type ArenaPool, arenaBytes } from './arena-pool.ts'
+import { DirectoryAttributes } from './directory-attributes.ts'
 import { attributesChange, sameMetadata, type Xattrs } from './entry-attributes.ts'
 import { entryFlag } from './entry-flags.ts'
 import type { KnownFile } from './large-file.ts'
 import { type DirectoryPlan, deed, type PassPlan, type PlannedLink, pathIn } from './pass-plan.ts'
+import { type Reading, readUnit, type Unit, unitsOf } from './pass-units.ts'
 import type { ScanPool } from './scan-pool.ts'
 import { type ReadAnswer, type ReadItem, readResultWords, readStatus } from './scan-protocol.ts'
 import { mergeBlock, type NewEntry, type TreeBlock } from './tree-block.ts'
 import type { TreeIndex } from './tree-index.ts'
 import { decodeXattrs } from './xattr-bytes.ts'
 
-/** What one request reads at most, by the sizes that were seen. */
-const unitBytesMax = 1024 * 1024
-const unitEntriesMax = 400
 const requestsEach = 2
 
 export interface PassOptions {
@@ -44,25 +43,8 @@ export interface PassOptions {
   onRestless(path: string): void
 }
 
-interface Unit {
-  readonly parts: { readonly plan: DirectoryPlan; readonly from: number; readonly to: number }[]
-}
-
-interface Reading {
-  readonly unit: Unit
-  readonly arena: Arena
-  readonly answer: Promise<ReadAnswer>
-}
-
 /** Entries that have to be waited for; all others are given without. */
 type Later = () => AsyncGenerator<Change[]>
-
-/** Of a directory, until all in it is done. */
-interface PendingAttributes {
-  readonly change: AttributesChange
-  readonly differs: boolean
-  done(): void
-}
 
 export class PassRun {
   readonly #plan: PassPlan
@@ -72,9 +54,7 @@ export class PassRun {
   readonly #replaced = new Set<string>()
   readonly #failed = new Set<string>()
   readonly #vanished = new Set<string>()
-  /** Directories whose times at the copy have changed. */
-  readonly #touched = new Set<string>()
-  readonly #attributes = new Map<string, PendingAttributes>()
+  readonly #attributes = new DirectoryAttributes()
   /** Entries whose place in their block is too small; put in at the end, when no thread writes there any more. */
   readonly #late = new Map<string, Map<string, NewEntry>>()
   /** Files and bytes since the last time that it was asked. */
@@ -97,21 +77,21 @@ export class PassRun {
   async *entries(): AsyncGenerator<Change[] | undefined> {
     const removed: Change[] = []
     for (const path of this.#plan.removed) {
-      this.#touch(path)
+      this.#attributes.touch(path)
       removed.push({ type: 'remove', store: this.#store, path: path as EntryPath })
     }
     yield removed
     yield* this.#contents()
     const last: Change[] = []
     for (const link of this.#plan.links) this.#link(link, last)
-    this.#directoryAttributes(last)
+    this.#attributes.finish(last, path => this.#isVanished(path))
     this.#putLate()
     yield last
   }
 
   async *#contents(): AsyncGenerator<Change[] | undefined> {
     const { pool } = this.#options
-    const units = this.#units()
+    const units = unitsOf(this.#plan.directories)
     const ahead: Reading[] = []
     let ended = false
     try {
@@ -119,7 +99,7 @@ export class PassRun {
         while (!ended && ahead.length < pool.threads * requestsEach + 1) {
           const unit = units.next()
           if (unit.done) ended = true
-          else ahead.push(this.#read(unit.value))
+          else ahead.push(readUnit(unit.value, this.#options))
         }
         const reading = ahead.shift()
         if (reading === undefined) return
@@ -136,54 +116,6 @@ export class PassRun {
       // nobody may close the root, or use the blocks, while threads are at work on them
       await Promise.allSettled(ahead.map(reading => reading.answer))
     }
-  }
-
-  *#units(): Generator<Unit> {
-    let unit: Unit = { parts: [] }
-    let bytes = 0
-    let entries = 0
-    for (const plan of this.#plan.directories) {
-      let from = 0
-      for (let n = 0; n < plan.entries.length; n++) {
-        entries++
-        if (plan.deeds[n] === deed.read) bytes += plan.block.signature(plan.entries[n] as number).size + 512
-        if (bytes < unitBytesMax && entries < unitEntriesMax) continue
-        unit.parts.push({ plan, from, to: n + 1 })
-        yield unit
-        unit = { parts: [] }
-        bytes = 0
-        entries = 0
-        from = n + 1
-      }
-      if (from < plan.entries.length) unit.parts.push({ plan, from, to: plan.entries.length })
-    }
-    if (unit.parts.length > 0) yield unit
-  }
-
-  #read(unit: Unit): Reading {
-    const { pool, root, racyMs } = this.#options
-    const arena = this.#options.arenas.take()
-    const items: ReadItem[] = []
-    for (const { plan, from, to } of unit.parts) {
-      const entries: number[] = []
-      const oldEntries: number[] = []
-      for (let n = from; n < to; n++) {
-        if (plan.deeds[n] !== deed.read) continue
-        entries.push(plan.entries[n] as number)
-        oldEntries.push(plan.oldEntries[n] as number)
-      }
-      items.push({
-        path: plan.path,
-        block: plan.block.bytes,
-        old: plan.old?.bytes,
-        entries: Int32Array.from(entries),
-        oldEntries: Int32Array.from(oldEntries),
-      })
-    }
-    const answer = pool.read({ kind: 'read', root, racyMs, items, arena: arena.memory })
-    // it is awaited in its turn
-    answer.catch(() => undefined)
-    return { unit, arena, answer }
   }
 
   *#takeUnit(unit: Unit, arena: Arena, answer: ReadAnswer): Generator<Change[] | Later> {
@@ -317,7 +249,7 @@ export class PassRun {
       })
       this.#sent(path, false, 0)
     }
-    this.#attributes.set(path, {
+    this.#attributes.put(path, {
       change: this.#attributesOf(plan, i, path, xattrs),
       differs: unknown || xattrs !== undefined || this.#metadataDiffers(plan, n, i),
       done: () => {
@@ -418,16 +350,6 @@ export class PassRun {
     if (!still || !replaceInPlace(into, i, entry)) into.setFlags(i, into.flags(i) | entryFlag.pending)
   }
 
-  #directoryAttributes(group: Change[]): void {
-    const paths = [...this.#attributes.keys()].sort((a, b) => depth(b) - depth(a) || (a < b ? -1 : 1))
-    for (const path of paths) {
-      if (this.#isVanished(path)) continue
-      const { change, differs, done } = this.#attributes.get(path) as PendingAttributes
-      if (differs || this.#touched.has(path)) group.push(change)
-      done()
-    }
-  }
-
   #putLate(): void {
     const { blocks } = this.#options
     for (const [directory, entries] of this.#late) {
@@ -465,13 +387,8 @@ export class PassRun {
   #sent(path: string, replaced: boolean, bytes: number): void {
     this.files++
     this.bytes += bytes
-    this.#touch(path)
+    this.#attributes.touch(path)
     if (replaced && this.#leaders.has(path)) this.#replaced.add(path)
-  }
-
-  #touch(path: string): void {
-    const cut = path.lastIndexOf('/')
-    this.#touched.add(cut < 0 ? '' : path.slice(0, cut))
   }
 
   #settle(block: TreeBlock, i: number): void {
@@ -501,11 +418,4 @@ function replaceInPlace(block: TreeBlock, i: number, entry: NewEntry): boolean {
   block.payload(i).set(entry.payload)
   block.setFlags(i, entry.flags ?? 0)
   return true
-}
-
-function depth(path: string): number {
-  if (path === '') return -1
-  let slashes = 0
-  for (let cut = path.indexOf('/'); cut >= 0; cut = path.indexOf('/', cut + 1)) slashes++
-  return slashes
 }

@@ -27,9 +27,11 @@ import { isEmptyPlan, type PassPlan, pathIn, planPass } from './pass-plan.ts'
 import type { PassOptions, PassRun } from './pass-run.ts'
 import { type DirectoryPosition, decodePosition, encodePosition } from './position.ts'
 import { ScanPool } from './scan-pool.ts'
+import { SilentFiles } from './silent-files.ts'
 import { Signature, type TreeBlock } from './tree-block.ts'
 import { lookAtTree } from './tree-difference.ts'
 import { type TreeChange, TreeIndex } from './tree-index.ts'
+import { TreeNotices } from './tree-notices.ts'
 import { TreeRoot } from './tree-root.ts'
 import { TreeWatcher } from './tree-watcher.ts'
 
@@ -38,18 +40,15 @@ const commitBytesMax = 64 * 1024 * 1024
 const commitFilesMax = 20_000
 /** A tree that still changes after so many rounds, though writers are held, does not hold still. */
 const roundsMax = 8
-const namedMax = 20
 /**
  * Changes through a mapping of memory, or through a name that is not in the tree, give no event. A whole look that takes
  * no longer than this finds them, and is well spent while writers are held.
  */
 const heldWalkMsMax = 20
-/** Files that changed without an event are looked at each time; with more than this, everything is. */
-const silentMax = 1000
 /** The index's file is written anew when it has so many times the size of what it says. */
 const growthMax = 3
 const closingGrowthMax = 1.3
-const restlessMax = 10_000
+const lastMax = 10_000
 
 export interface DirectorySource extends Source {
   /**
@@ -109,15 +108,15 @@ class TreeSource implements DirectorySource {
   /** Every directory has had its watch since the last look at everything. */
   #wasWatched = false
   #closed = false
-  readonly #namedRestless = new Set<string>()
-  /** Files that were found changed though no event had said so. */
-  readonly #silent = new Set<string>()
+  readonly #silent = new SilentFiles()
+  readonly #notices: TreeNotices
 
   constructor(options: SourceOptions, pool: ScanPool) {
     this.#options = options
     this.#root = new TreeRoot(options.path)
     this.#pool = pool
     this.#watcher = new TreeWatcher(options)
+    this.#notices = new TreeNotices(options)
     this.#store = new IndexStore(options.scratch, error =>
       options.onNotice({
         code: 'index-lost',
@@ -277,7 +276,9 @@ class TreeSource implements DirectorySource {
       const current = await this.#look(what, index, signal)
       const plan = planPass(index, current.blocks)
       const gone = new Set(plan.gone)
-      if (round === 1 && what === 'all' && from !== undefined) this.#noteSilent(plan)
+      const { hints: watched } = this.#watcher
+      const wasWatched = watched !== undefined && this.#wasWatched && !watched.overflowed
+      if (round === 1 && what === 'all' && from !== undefined && wasWatched) this.#silent.note(plan, watched)
       this.#notePlan(plan, held, round)
       for (const path of [...current.blocks.keys(), ...gone]) unsaved.add(path)
       const run = await this.#runOf(plan, {
@@ -324,7 +325,7 @@ class TreeSource implements DirectorySource {
       this.#watcher.lost()
       break
     }
-    this.#noteRestless(restless, held !== undefined)
+    this.#notices.restless(restless, held !== undefined)
     const complete = this.#at?.complete === true && from !== undefined
     if (given === 0 && complete && held === undefined) {
       // flags may have changed: the same state of the copy
@@ -347,31 +348,9 @@ class TreeSource implements DirectorySource {
   #withSilent(hinted: HintedNames | 'all'): HintedNames | 'all' {
     if (hinted === 'all') return hinted
     const quick = this.#held !== undefined && this.#walkMs > 0 && this.#walkMs <= heldWalkMsMax
-    if (quick || this.#silent.size > silentMax) return 'all'
-    for (const path of this.#silent) {
-      const cut = path.lastIndexOf('/')
-      const directory = cut < 0 ? '' : path.slice(0, cut)
-      const names = hinted.get(directory)
-      if (names === undefined) hinted.set(directory, new Set([path.slice(cut + 1)]))
-      else names.add(path.slice(cut + 1))
-    }
+    if (quick || this.#silent.areMany) return 'all'
+    this.#silent.addTo(hinted)
     return hinted
-  }
-
-  /** After a look at everything, of a tree that had been watched since the look before. */
-  #noteSilent(plan: PassPlan): void {
-    const { hints } = this.#watcher
-    if (hints === undefined || !this.#wasWatched || hints.overflowed) return
-    for (const directory of plan.directories) {
-      for (const [n, i] of directory.entries.entries()) {
-        const old = directory.oldEntries[n] as number
-        if (old < 0 || directory.old === undefined || this.#silent.size > silentMax) continue
-        const now = directory.block.signature(i)
-        if (!now.isFile || now.equals(directory.old.signature(old))) continue
-        const path = pathIn(directory, i)
-        if (!hints.wasHinted(directory.path, directory.block.name(i))) this.#silent.add(path)
-      }
-    }
   }
 
   async #look(
@@ -440,14 +419,7 @@ class TreeSource implements DirectorySource {
   }
 
   #notePlan(plan: PassPlan, held: Held | undefined, round: number): void {
-    if (plan.special.length > 0) {
-      const named = plan.special.slice(0, namedMax).map(displayPath)
-      this.#options.onNotice({
-        code: 'special-skipped',
-        message: `${plan.special.length} special files (pipes, sockets, devices) in ${this.#options.path} are not copied: ${named.join(', ')}${plan.special.length > namedMax ? ' ...' : ''}`,
-        details: { count: plan.special.length, paths: named },
-      })
-    }
+    this.#notices.special(plan.special)
     if (held === undefined) return
     // times are coarse: what is later than the hold was surely written after it
     const watched = this.#watcher.hints !== undefined
@@ -461,18 +433,6 @@ class TreeSource implements DirectorySource {
     if (round > 1) for (const path of plan.removed) held.changed.add(path)
   }
 
-  #noteRestless(restless: ReadonlySet<string>, held: boolean): void {
-    const fresh = [...restless].filter(path => held || !this.#namedRestless.has(path))
-    if (fresh.length === 0) return
-    if (this.#namedRestless.size < restlessMax) for (const path of fresh) this.#namedRestless.add(path)
-    const named = fresh.slice(0, namedMax).map(displayPath)
-    this.#options.onNotice({
-      code: 'never-still',
-      message: `${fresh.length} files in ${this.#options.path} were changed each time while they were read: ${named.join(', ')}${fresh.length > namedMax ? ' ...' : ''}`,
-      details: { count: fresh.length, paths: named },
-    })
-  }
-
   #described(error: unknown): unknown {
     if (error instanceof HotspareError) return error
     if (isSystemError(error, 'ENOENT'))
@@ -484,7 +444,7 @@ class TreeSource implements DirectorySource {
 /** The attributes of directories follow from what is in them. */
 function noteLast(group: readonly Change[], last: Set<string>): void {
   for (const change of group) {
-    if (last.size >= restlessMax) return
+    if (last.size >= lastMax) return
     if (change.type !== 'attributes' || last.size === 0) last.add(change.path)
   }
 }
