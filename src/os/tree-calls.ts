@@ -383,3 +383,13 @@ export function syncContent(fd: number): void {
 export function syncFileSystem(fd: number): void {
   if (calls().syncfs(fd) !== 0) fail('syncfs')
 }
+
+/**
+ * The same in a thread of the pool, while others write; resolves when it is over, whether it went well or not. What went
+ * wrong is told to every other descriptor that was open: who has to know syncs with one of them.
+ */
+export function syncFileSystemAside(fd: number): Promise<void> {
+  return new Promise(resolve => {
+    calls().syncfs.async(fd, () => resolve())
+  })
+}

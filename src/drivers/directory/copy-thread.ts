@@ -2,7 +2,8 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { unreachable } from '../../os/errors.ts'
 import { storeName } from '../../stream/entry.ts'
-import { decodeBatch } from './copy-batch.ts'
+import { SyncAhead } from './copy-ahead.ts'
+import { decodeBatch, type EntryBatch } from './copy-batch.ts'
 import { systemCalls } from './copy-calls.ts'
 import { CopyEngine } from './copy-engine.ts'
 import {
@@ -17,6 +18,7 @@ import {
 
 const data = workerData as CopyThreadData
 const store = storeName(data.store)
+const ahead = new SyncAhead(data.sidecar)
 let engine: CopyEngine | undefined
 let files: Generator<ListedFile> | undefined
 let others: Generator<ListedOther> | undefined
@@ -25,7 +27,8 @@ function send(message: CopyMessage): void {
   parentPort?.postMessage(message)
 }
 
-parentPort?.on('message', ({ id, request }: { id: number; request: CopyRequest }) => {
+parentPort?.on('message', async ({ id, request }: { id: number; request: CopyRequest }) => {
+  if (request.kind === 'close') await ahead.close()
   try {
     send({ id, answer: answer(request) })
   } catch (error) {
@@ -46,8 +49,7 @@ function answer(request: CopyRequest): CopyAnswer {
   })
   switch (request.kind) {
     case 'batch':
-      for (const entry of decodeBatch(store, request.batch)) engine.write(entry)
-      engine.settle()
+      write(engine, request.batch)
       return {}
     case 'flush':
       engine.flush(request.showing)
@@ -67,6 +69,19 @@ function answer(request: CopyRequest): CopyAnswer {
     default:
       return unreachable(request)
   }
+}
+
+function write(to: CopyEngine, batch: EntryBatch): void {
+  let bytes = 0
+  let changes = 0
+  for (const entry of decodeBatch(store, batch)) {
+    to.write(entry)
+    changes++
+    if (entry.type === 'write') bytes += entry.data.length
+  }
+  to.settle()
+  // later passes may be read while writers are held, who are not to wait for this disk
+  if (to.status.phase === 'first') ahead.wrote(bytes, changes)
 }
 
 function status(of: CopyEngine): CopyAnswer {
