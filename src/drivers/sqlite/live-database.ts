@@ -25,6 +25,8 @@ const checkpointLockOffset = 121
 /** A writer whose checkpoint has nothing to move holds that lock for a microsecond. */
 const checkpointLockTries = 50
 const indexTriesMax = 200
+/** With a twentieth of a millisecond between them; a writer that has died there is the engine's to see to. */
+const wholeIndexTriesMax = 200
 
 const readAsync = promisify(read)
 
@@ -190,6 +192,7 @@ export class LiveDatabase {
   beginRead(): void {
     assert(this.#held.length < 2, 'at most two read transactions overlap')
     const free = this.#readers.find(reader => !this.#held.includes(reader)) as Reader
+    this.#awaitWholeIndex()
     free.database.exec('BEGIN')
     try {
       free.touch.get()
@@ -198,6 +201,20 @@ export class LiveDatabase {
       throw error
     }
     this.#held.push(free)
+  }
+
+  /**
+   * A reader that meets the index while its header is written takes the engine's write lock for a moment, to see whether
+   * the writer has died: an application that has read and now writes, and meets that, gets SQLITE_BUSY at once.
+   */
+  #awaitWholeIndex(): void {
+    const index = this.#index
+    for (
+      let tries = 0;
+      index !== undefined && index.read() === undefined && tries < wholeIndexTriesMax;
+      tries++
+    )
+      pauseShortly()
   }
 
   get overlaps(): boolean {
