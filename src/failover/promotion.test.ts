@@ -24,6 +24,7 @@ class World {
   serving = false
   valid = true
   hookFails = false
+  lacks: { fromNumber: number; sinceMs: number } | undefined
   refuses = false
   nowMs = 0
   /** The act at which the standby's process dies: before or after its effect. */
@@ -77,7 +78,9 @@ class World {
       },
       async recover() {
         await world.#act('recover', () => {})
-        return [{ store, path: '/s', position: undefined, valid: world.valid, findings: ['looked at'] }]
+        const lacks = world.lacks === undefined ? {} : { lacks: world.lacks }
+        const looked = { store, path: '/s', position: undefined, valid: world.valid, findings: ['looked at'] }
+        return [{ ...looked, ...lacks }]
       },
       resume: () =>
         world.#act('resume', () => {
@@ -169,6 +172,15 @@ test('an unplanned promotion says from which transaction on the old primary had 
   const report = await new Promotion(new World().host()).run(asked())
   assert.deepEqual(report.lost, { kind: 'known', fromNumber: 11, sinceMs: 10 })
 })
+
+for (const planned of [false, true]) {
+  test(`what a copy lacks of the log is said to be lost (${planned ? 'planned' : 'unplanned'})`, async () => {
+    const world = new World()
+    world.lacks = { fromNumber: 4, sinceMs: 77 }
+    const report = await new Promotion(world.host()).run(asked({ planned }))
+    assert.deepEqual(report.lost, { kind: 'known', fromNumber: 4, sinceMs: 77 })
+  })
+}
 
 test('a primary that does not give way leaves a standby that goes on as before', async () => {
   const world = new World()

@@ -40,6 +40,8 @@ export interface PromotedStore {
   readonly position: Position | undefined
   readonly valid: boolean
   readonly findings: readonly string[]
+  /** What it opens as lacks what the log here has of it from this number on: no commit since was consistent, or applied. */
+  readonly lacks?: { readonly fromNumber: number; readonly sinceMs: number }
   /** It was too large to be read as a whole before it served: that is done afterwards, where its driver can. */
   readonly unread?: true
 }
@@ -183,7 +185,8 @@ export class Promotion {
       const stores = await this.#step('recover', () => host.recover(signal))
       if (options.force !== true) assertValid(stores)
       signal.throwIfAborted()
-      const lost: Lost = handedOver === undefined ? this.#lost(dry) : { kind: 'nothing' }
+      const lost =
+        lacking(stores) ?? (handedOver === undefined ? this.#lost(dry) : { kind: 'nothing' as const })
       const base: PromotionResult = { ...dry, lost, stores }
       // as far as it is known now; what on-promote takes is added when it has run
       const result: PromotionResult =
@@ -290,6 +293,18 @@ export class Promotion {
     } finally {
       this.#steps.push({ step, ms: this.#host.clock.nowMs() - fromMs })
     }
+  }
+}
+
+/** What is missing of what the log here has: the least of all stores. */
+function lacking(stores: readonly PromotedStore[]): Lost | undefined {
+  const all = stores.flatMap(({ lacks }) => lacks ?? []).sort((a, b) => a.fromNumber - b.fromNumber)
+  const [first] = all
+  if (first === undefined) return undefined
+  return {
+    kind: 'known',
+    fromNumber: first.fromNumber,
+    sinceMs: Math.min(...all.map(({ sinceMs }) => sinceMs)),
   }
 }
 

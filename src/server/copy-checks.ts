@@ -54,8 +54,22 @@ export class CopyChecks {
       valid = checked.valid
       isUnread = checked.unread === true
     }
-    const unread = isUnread ? ({ unread: true } as const) : {}
-    return { store, path: copy.path, position: consistent?.position, valid, findings, ...unread }
+    const last = this.#parts.log.mark(store)?.number ?? 0
+    const isBehind = consistent !== undefined && last > consistent.number
+    if (isBehind) {
+      findings.push(
+        `it is as of transaction ${consistent.number}: what the log has of it after that, up to ${last}, is not in it`,
+      )
+    }
+    return {
+      store,
+      path: copy.path,
+      position: consistent?.position,
+      valid,
+      findings,
+      ...(isBehind ? { lacks: { fromNumber: consistent.number + 1, sinceMs: consistent.timeMs } } : {}),
+      ...(isUnread ? { unread: true } : {}),
+    }
   }
 
   async #check(

@@ -44,6 +44,7 @@ const promotion = v.strictObject({
           position: v.optional(text),
           valid: v.boolean(),
           findings: v.array(text),
+          lacks: v.optional(v.strictObject({ fromNumber: number, sinceMs: moment })),
           unread: v.optional(v.literal(true)),
         }),
       ),

@@ -165,6 +165,9 @@ export class CopyProgress {
   restarted(next: number): void {
     this.#through = next - 1
     this.#firstSeen = undefined
+    // its numbers were another log's
+    if (this.#standsConsistent !== undefined)
+      this.#standsConsistent = { ...this.#standsConsistent, number: 0 }
   }
 
   // a synchronisation beside the log
