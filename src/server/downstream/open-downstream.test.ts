@@ -215,6 +215,28 @@ test('a log that begins anew takes transactions of epochs that are older than th
   await standby.close()
 })
 
+test('a store that is just being brought comes to its end before a session is made anew', async () => {
+  const { upstream, standby } = await pair()
+  await upstream.commit(a)
+  const gate = Promise.withResolvers<void>()
+  upstream.mayEnd = gate.promise
+  const taking = standby.connect(upstream)
+  await until(() => taking.state === 'synchronising', 'synchronising')
+  await standby.downstream.setApplying(true)
+  let over = false
+  void standby.over.then(() => {
+    over = true
+  })
+  for (let turn = 0; turn < 100; turn++) await new Promise(resolve => setImmediate(resolve))
+  assert.ok(!over)
+  gate.resolve()
+  const { error } = await standby.over
+  assert.match(String(error), /may be synchronised/)
+  assert.deepEqual([standby.numberOf(a), standby.numberOf(b)], [1, 1])
+  assert.equal(await standby.contentOf(a), 1)
+  await standby.close()
+})
+
 test('a log that begins anew is not let go of before the copies have what was acknowledged', async () => {
   const { clock, upstream, standby } = await pair([a])
   standby.connect(upstream)

@@ -69,9 +69,11 @@ export class Receiving implements Taking {
     await this.over
   }
 
-  /** Ends it so that it is made anew. */
+  /** Ends it so that it is made anew; stores that are just being brought come to their end first, they would begin anew. */
   renew(reason: string): void {
-    this.#end(new HotspareError('link-broken', reason))
+    const end = () => this.#end(new HotspareError('link-broken', reason))
+    if (this.#syncs.busy) void this.#syncs.idle().then(end)
+    else end()
   }
 
   /** The copies have come further: the upstream hears of it. */

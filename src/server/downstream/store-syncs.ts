@@ -23,6 +23,7 @@ export interface StoreSyncsOptions {
 export class StoreSyncs {
   readonly #options: StoreSyncsOptions
   #count = 0
+  #idle = Promise.withResolvers<void>()
 
   constructor(options: StoreSyncsOptions) {
     this.#options = options
@@ -31,6 +32,11 @@ export class StoreSyncs {
   /** One is under way. */
   get busy(): boolean {
     return this.#count > 0
+  }
+
+  /** Resolves when none is under way. */
+  async idle(): Promise<void> {
+    while (this.busy) await this.#idle.promise
   }
 
   /** Resolves when the session is over and nothing of it writes to a copy any more. */
@@ -69,6 +75,8 @@ export class StoreSyncs {
           tell('info', 'store-synchronised', `Store '${keeper.store}' is as at ${upstream}.`)
         } finally {
           this.#count--
+          this.#idle.resolve()
+          this.#idle = Promise.withResolvers()
         }
       }
     } catch (thrown) {

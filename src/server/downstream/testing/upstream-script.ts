@@ -57,6 +57,8 @@ export class UpstreamScript {
   piecesMax = 1
   /** Where a log begins anew; at the end when undefined. */
   restartsAt: number | undefined
+  /** No store that is brought comes to its end before. */
+  mayEnd: Promise<void> = Promise.resolve()
 
   static async open(clock: Clock, names: readonly StoreName[], epoch: Epoch): Promise<UpstreamScript> {
     const storage = new FaultyStorage(new MemoryDisk())
@@ -155,6 +157,7 @@ export class UpstreamScript {
     for (const entry of entries) await channel.send({ type: 'sync-entries', data: encodeEntry(entry) })
     await channel.send({ type: 'sync-flush', id: 1 })
     await first(answers, 'sync-durable', false)
+    await this.mayEnd
     const number = this.log.durable
     const at = positionOf(count)
     await this.log.rebase(store, at)
