@@ -8,11 +8,15 @@
  */
 import { HotspareError } from '../../os/errors.ts'
 import type { StoreState } from '../state.ts'
+import { withinTime } from '../within-time.ts'
 import type { Changes } from './changes.ts'
 import type { CopyClaims } from './copy-claims.ts'
 import type { CopyFaults } from './copy-faults.ts'
 import type { CopyProgress } from './copy-progress.ts'
 import type { StoreKeeperOptions, Wish } from './store-keeper.ts'
+
+/** A copy rests between its groups, for less than this. */
+const soonMsMax = 1000
 
 export interface LogLeavingParts {
   readonly progress: CopyProgress
@@ -45,7 +49,10 @@ export class LogLeaving {
     const { progress, faults, stored } = this.#parts
     const isInTheWay = stored().quarantine !== undefined || faults.isLasting
     if (progress.number === undefined || isInTheWay) return false
-    return progress.needed < (this.until ?? this.#options.log.next - 1)
+    const { log, store } = this.#options
+    const { until = Number.POSITIVE_INFINITY } = this
+    const last = Math.min(log.mark(store)?.number ?? 0, until)
+    return progress.number < last && progress.needed < Math.min(log.next - 1, until)
   }
 
   /** The copy has taken all that it takes from the log. */
@@ -87,6 +94,19 @@ export class LogLeaving {
     const { store, outOfStep } = this.#options
     await this.putOut()
     outOfStep(`store '${store}' has taken what the log had for it, and is to be synchronised`)
+  }
+
+  /** Waits a moment for what the log has for the copy. Rejects on abort. */
+  async takeRestSoon(signal: AbortSignal): Promise<void> {
+    if (!this.isBehind) return
+    const { clock } = this.#options.machine
+    try {
+      await withinTime(clock, soonMsMax, signal, 'It takes the log', within => this.takeRest(within))
+    } catch (error) {
+      signal.throwIfAborted()
+      // that it is still behind is seen by whoever asks
+      if (!(error instanceof HotspareError)) throw error
+    }
   }
 
   /** Resolves when the copy has all that the log has for it. Throws `log-gap` when that is not to be; rejects on abort. */

@@ -240,6 +240,11 @@ export class StoreKeeper {
     return this.#leaving.isBehind
   }
 
+  /** See `LogLeaving.takeRestSoon`. */
+  takeRestSoon(signal: AbortSignal): Promise<void> {
+    return this.#leaving.takeRestSoon(signal)
+  }
+
   /** See `LogLeaving.takeRest`. */
   takeRest(signal: AbortSignal): Promise<void> {
     return this.#leaving.takeRest(signal)

@@ -67,6 +67,7 @@ export class StoreKeepers {
     for (const store of stores) {
       const keeper = this.#byName.get(store)
       if (keeper === undefined) continue
+      await keeper.takeRestSoon(signal)
       await keeper.leaveLog(next, signal)
       if (await keeper.takesSync()) keeper.toSync(next)
     }

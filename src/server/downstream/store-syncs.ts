@@ -53,6 +53,7 @@ export class StoreSyncs {
         const next = await messages.next()
         if (next.done === true || signal.aborted) return
         const description = begun(next.value)
+        await keeper.takeRestSoon(signal)
         if (keeper.isBehind || !(await keeper.takesSync())) {
           await keeper.leaveLog(undefined, signal)
           // nor will those below, who take the same log
