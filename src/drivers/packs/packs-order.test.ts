@@ -171,6 +171,6 @@ test('whatever the engine does and wherever the follower stops, the copy is a pr
         fs.rmSync(root, { recursive: true })
       }
     }),
-    { numRuns: Number(process.env.HOTSPARE_TEST_RUNS ?? 300) },
+    { numRuns: Number(process.env.HOTSPARE_RUNS ?? 300) },
   )
 })

@@ -20,6 +20,20 @@ async function pair(stores = [a, b]) {
   return { clock, storage, upstream, open, standby: await open() }
 }
 
+/** Three transactions were received, and one applied: the copy rests. Nobody is connected. */
+async function restingPair() {
+  const made = await pair([a])
+  const { upstream, standby } = made
+  standby.connect(upstream)
+  await upstream.commit(a)
+  await until(() => standby.downstream.applied === 1, 'applied')
+  await standby.downstream.setApplying(false)
+  for (let i = 0; i < 2; i++) await upstream.commit(a)
+  await until(() => upstream.acknowledged.received === 3, 'received')
+  await standby.disconnect()
+  return made
+}
+
 test('a new standby gets each store beside the log, and then what the log brings', async () => {
   const { upstream, standby } = await pair()
   for (let i = 0; i < 3; i++) await upstream.commit(a)
@@ -104,14 +118,7 @@ test('run dry: all that the log has is in the copies, though applying is off, an
 })
 
 test('a store that is to be synchronised while it rests keeps what was acknowledged, and what comes after is not applied to it', async () => {
-  const { upstream, standby, open } = await pair([a])
-  standby.connect(upstream)
-  await upstream.commit(a)
-  await until(() => standby.downstream.applied === 1, 'applied')
-  await standby.downstream.setApplying(false)
-  for (let i = 0; i < 2; i++) await upstream.commit(a)
-  await until(() => upstream.acknowledged.received === 3, 'received')
-  await standby.disconnect()
+  const { upstream, standby, open } = await restingPair()
   // as after a crash of the primary: what it logs next follows on another state
   upstream.toSync.add(a)
   standby.connect(upstream)
@@ -238,14 +245,7 @@ test('a store that is just being brought comes to its end before a session is ma
 })
 
 test('a log that begins anew is not let go of before the copies have what was acknowledged', async () => {
-  const { clock, upstream, standby } = await pair([a])
-  standby.connect(upstream)
-  await upstream.commit(a)
-  await until(() => standby.downstream.applied === 1, 'applied')
-  await standby.downstream.setApplying(false)
-  for (let i = 0; i < 2; i++) await upstream.commit(a)
-  await until(() => upstream.acknowledged.received === 3, 'received')
-  await standby.disconnect()
+  const { clock, standby } = await restingPair()
   const other = await UpstreamScript.open(clock, [a], { number: 2, by: 'c' })
   for (let i = 0; i < 5; i++) await other.commit(a)
   standby.connect(other)
