@@ -15,7 +15,7 @@ import { nameOf, parentOf } from './copy-paths.ts'
 import type { CloneDone, ReadWork } from './copy-read-protocol.ts'
 import type { RecordedCopy } from './copy-recorded.ts'
 import { removeTree } from './copy-removing.ts'
-import type { CopyCommit } from './copy-state.ts'
+import type { CopyCommit } from './copy-status.ts'
 
 export function cloneTree(
   calls: CopyCalls,

@@ -20,7 +20,8 @@ import { openCopyFiles, publishFirst } from './copy-opening.ts'
 import { pendingSection } from './copy-pending.ts'
 import { SectionWriter } from './copy-record.ts'
 import type { CopyStage } from './copy-stage.ts'
-import { type CopyState, type CopyStatus, toCopyCommit } from './copy-state.ts'
+import type { CopyState } from './copy-state.ts'
+import { type CopyStatus, encodeStatus, toCopyCommit } from './copy-status.ts'
 import { verifyBeforeApplying } from './copy-verifying.ts'
 import { CopyWriter } from './copy-writer.ts'
 
@@ -271,7 +272,7 @@ export class CopyEngine {
       this.#writer.close()
     } finally {
       try {
-        this.#log.close(inOrder)
+        this.#log.close(inOrder ? encodeStatus(this.#state.status) : undefined)
       } finally {
         this.#files.close()
         this.#stage.close()

@@ -10,8 +10,8 @@
  *         32      8  xxh64 of these 32 bytes
  *         40         sections: 1 byte type, 6 bytes length, the section
  *
- * Behind the last group stand 8 bytes 'hsCLOSED' when its sync had succeeded and the log was closed in order; else the
- * last group is written again at the next opening, because after a sync that failed bytes can be read and yet be lost.
+ * Behind the last group stands a closing (copy-closing.ts) when its sync had succeeded and the log was closed in order; else
+ * the last group is written again at the next opening, because after a sync that failed bytes can be read and yet be lost.
  *
  * Invariant: a group is written only when the content that it tells of is durable. A crash leaves at most a torn last
  * group, which then counts as not written; damage before a later group is named (`state-damaged`).
@@ -21,13 +21,12 @@ import { HotspareError } from '../../os/errors.ts'
 import { StatBuffer } from '../../os/stat-buffer.ts'
 import { cName, ENOENT, openFlag, systemError } from '../../os/tree-calls.ts'
 import type { CopyCalls } from './copy-calls.ts'
+import { closedMark, encodeClosing, logName } from './copy-closing.ts'
 import type { SectionWriter } from './copy-record.ts'
 
 const magic = Buffer.from('hsCOPY01', 'latin1')
-const closedMark = Buffer.from('hsCLOSED', 'latin1')
 const headBytes = 40
 const readBytesMax = 64 * 1024 * 1024
-const logName = cName('state.log')
 const temporaryName = cName('state.log.tmp')
 
 export interface LoadedLog {
@@ -224,11 +223,12 @@ export class CopyLog {
     this.#failed = false
   }
 
-  /** `inOrder`: nothing failed, here or above. */
-  close(inOrder: boolean): void {
+  /** `status`: what the copy has by the last group, when nothing failed, here or above. */
+  close(status: Uint8Array | undefined): void {
     try {
       // only after syncs that succeeded, and itself worth nothing but time: so it is not synced
-      if (inOrder && !this.#failed && !this.#marked) this.#calls.writeAt(this.#fd, closedMark, this.#end)
+      if (status !== undefined && !this.#failed && !this.#marked)
+        this.#calls.writeAt(this.#fd, encodeClosing(this.#end, status), this.#end)
     } catch {
       // without the mark, or with a part of it, the next opening does more than it must, and nothing else
     } finally {

@@ -145,7 +145,7 @@ function openKnown(
     }
     return { state, log, files, stage, sidecar }
   } catch (error) {
-    log.close(false)
+    log.close(undefined)
     throw error
   }
 }

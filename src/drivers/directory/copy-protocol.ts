@@ -5,7 +5,7 @@ import { HotspareError } from '../../os/errors.ts'
 import type { Notice } from '../driver.ts'
 import type { EntryBatch } from './copy-batch.ts'
 import type { Showing } from './copy-engine.ts'
-import type { CopyStatus } from './copy-state.ts'
+import type { CopyStatus } from './copy-status.ts'
 
 export interface CopyThreadData {
   readonly store: string

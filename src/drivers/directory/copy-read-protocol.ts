@@ -1,7 +1,7 @@
 /** What goes between who asks for a clone or a check and the thread that reads the copy (copy-read-thread.ts). */
 import type { CheckReport, Notice } from '../driver.ts'
 import type { SentError } from './copy-protocol.ts'
-import type { CopyCommit } from './copy-state.ts'
+import type { CopyCommit } from './copy-status.ts'
 
 export interface ReadThreadData {
   readonly path: string

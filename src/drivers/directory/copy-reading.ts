@@ -11,7 +11,7 @@ import { receiveError } from './copy-protocol.ts'
 import type { CheckDone, CloneDone, ReadMessage, ReadThreadData } from './copy-read-protocol.ts'
 import { missing } from './copy-recorded.ts'
 import { openDirectoryReplica } from './copy-replica.ts'
-import { toConsistent } from './copy-state.ts'
+import { toConsistent } from './copy-status.ts'
 
 /** Throws `target-missing`, `target-incomplete`, `target-foreign`, `digest-mismatch` and what the system says. */
 export async function cloneDirectoryCopy(options: CloneOptions): Promise<CloneReport> {

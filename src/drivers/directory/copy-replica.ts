@@ -7,8 +7,7 @@
  *
  * So a reader that takes long delays nothing, and one that begins delays the follower by milliseconds.
  *
- * A copy that is as it must be is not opened before something is written: where nothing changed, a pass costs reading
- * the record.
+ * A copy that is as it must be is not opened before something is written (see also copy-resting.ts).
  */
 import type { Worker } from 'node:worker_threads'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
@@ -32,7 +31,8 @@ import {
   type ListedFile,
   receiveError,
 } from './copy-protocol.ts'
-import { CopyState, type CopyStatus, toConsistent, toCopyCommit } from './copy-state.ts'
+import { CopyState } from './copy-state.ts'
+import { type CopyStatus, isAtRest, toConsistent, toCopyCommit } from './copy-status.ts'
 
 const batchesInFlightMax = 2
 const listedMax = 2_000
@@ -59,11 +59,15 @@ async function sound({ storage, path, sidecar }: ReplicaOptions): Promise<CopySt
     const log = loadLog(systemCalls, directory)
     if (log === undefined || !log.closed) return undefined
     const { status } = CopyState.load(log)
-    if (status.phase !== 'live' || status.applying) return undefined
-    return (await storage.stat(path))?.kind === 'directory' ? status : undefined
+    return isAtRest(status) && (await storage.stat(path))?.kind === 'directory' ? status : undefined
   } finally {
     closeFd(directory)
   }
+}
+
+/** Of a copy at which nothing has to be done, by its status. */
+export function directoryReplicaAt(options: ReplicaOptions, status: CopyStatus): Replica {
+  return new DirectoryReplica(options, status)
 }
 
 class DirectoryReplica implements Replica {

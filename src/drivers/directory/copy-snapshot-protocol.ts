@@ -2,7 +2,7 @@
 import type { EntryPath } from '../../stream/entry.ts'
 import type { SentError } from './copy-protocol.ts'
 import type { BatchExtra } from './copy-snapshot-batch.ts'
-import type { CopyCommit } from './copy-state.ts'
+import type { CopyCommit } from './copy-status.ts'
 
 export interface SnapshotThreadData {
   readonly path: string

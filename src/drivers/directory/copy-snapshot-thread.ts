@@ -17,7 +17,7 @@ import type {
   SnapshotRequest,
   SnapshotThreadData,
 } from './copy-snapshot-protocol.ts'
-import type { CopyCommit } from './copy-state.ts'
+import type { CopyCommit } from './copy-status.ts'
 
 const { path: copyPath, sidecar, provedLater } = workerData as SnapshotThreadData
 

@@ -19,7 +19,7 @@ import type {
   SnapshotRequest,
   SnapshotThreadData,
 } from './copy-snapshot-protocol.ts'
-import { toConsistent } from './copy-state.ts'
+import { toConsistent } from './copy-status.ts'
 
 /** Batches that are read ahead or in use; a consumer that holds so many has to release one. */
 const batchesMax = 4

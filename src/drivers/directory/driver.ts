@@ -27,6 +27,9 @@ export const directoryDriver: Driver = {
     return openDirectorySource(options, pool)
   },
   async openReplica(options) {
+    const { restingReplica } = await import('./copy-resting.ts')
+    const resting = await restingReplica(options)
+    if (resting !== undefined) return resting
     const { openDirectoryReplica } = await import('./copy-replica.ts')
     return openDirectoryReplica(options)
   },
