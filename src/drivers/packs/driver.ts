@@ -7,7 +7,7 @@ import { HotspareError } from '../../os/errors.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
 import type { CopyOptions, Driver, Replica, ReplicaOptions, SourceOptions } from '../driver.ts'
 import type { PacksSource } from './packs-source.ts'
-import { chooseProfile, detectProfile, profileNamed, profiles } from './profiles.ts'
+import { profileSummaries } from './profile-summaries.ts'
 
 async function openSource(options: SourceOptions): Promise<PacksSource> {
   const { storage, clock, store, path, profile, driverOptions } = options
@@ -15,6 +15,7 @@ async function openSource(options: SourceOptions): Promise<PacksSource> {
   if (pattern !== undefined && typeof pattern !== 'string')
     throw new HotspareError('usage', `--pattern is a text; found ${typeof pattern}.`)
   const { PacksSource } = await import('./packs-source.ts')
+  const { chooseProfile } = await import('./profiles.ts')
   return PacksSource.open({
     storage,
     clock,
@@ -39,7 +40,7 @@ async function recover(options: CopyOptions): Promise<void> {
 export const packsDriver: Driver = {
   name: 'packs',
   summary: 'directories of append-only files: RDM packs, Redis append-only files, Prometheus logs, others',
-  profiles: profiles.map(({ name, summary }) => ({ name, summary })),
+  profiles: Object.entries(profileSummaries).map(([name, summary]) => ({ name, summary })),
   capabilities: { singleFile: false, appendsOnly: true, holdsWriters: false, stateDigest: false },
   tools: [
     { name: 'redis-check-aof', purpose: 'check of a redis-aof copy' },
@@ -47,7 +48,9 @@ export const packsDriver: Driver = {
   ],
   async detect(path) {
     const stat = await nodeStorage.stat(path)
-    return stat?.kind === 'directory' ? detectProfile(nodeStorage, path) : undefined
+    if (stat?.kind !== 'directory') return undefined
+    const { detectProfile } = await import('./profiles.ts')
+    return detectProfile(nodeStorage, path)
   },
   openSource,
   openReplica,
@@ -67,6 +70,7 @@ export const packsDriver: Driver = {
   async backlog(source, position) {
     const { decodePosition } = await import('./position.ts')
     const { packBacklog } = await import('./pack-backlog.ts')
+    const { profileNamed } = await import('./profiles.ts')
     const { profile, pattern, newest } = decodePosition(position)
     return packBacklog(nodeStorage, source, profileNamed(profile, pattern), newest)
   },

@@ -4,12 +4,13 @@
  */
 import { HotspareError } from '../../os/errors.ts'
 import { compareBytes, fileNames, otherNames, type Profile } from './profile.ts'
+import { profileSummaries } from './profile-summaries.ts'
 
 export function genericProfile(pattern?: string): Profile {
   const matches = pattern === undefined ? undefined : globToRegExp(pattern)
   return {
     name: 'generic',
-    summary: 'append-only files in ascending order of their names (--pattern chooses which; default all)',
+    summary: profileSummaries.generic,
     vanished: 'finish',
     tailMayShrink: false,
     ...(pattern === undefined ? {} : { pattern }),

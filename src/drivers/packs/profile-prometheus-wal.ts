@@ -5,6 +5,7 @@
  */
 import type { DirectoryView, Profile } from './profile.ts'
 import { compareBytes, fileNames, otherNames } from './profile.ts'
+import { profileSummaries } from './profile-summaries.ts'
 import { checkPage, pageBytes } from './prometheus-page.ts'
 
 const segmentName = /^\d{8,}$/
@@ -19,7 +20,7 @@ function checkpoints(view: DirectoryView): { name: string; number: number }[] {
 
 export const prometheusWalProfile: Profile = {
   name: 'prometheus-wal',
-  summary: "Prometheus 'wal': segments in ascending order, checkpoints whole",
+  summary: profileSummaries['prometheus-wal'],
   vanished: 'finish',
   tailMayShrink: false,
   compare: (a, b) => Number(a) - Number(b) || compareBytes(a, b),

@@ -4,6 +4,7 @@
  * transaction when it opens. Other files (an index that can be made anew) are copied whole when they change.
  */
 import { compareBytes, type DirectoryView, fileNames, otherNames, type Profile } from './profile.ts'
+import { profileSummaries } from './profile-summaries.ts'
 
 const packName = /^(.*?)(\d{1,15})\.pack$/s
 
@@ -21,8 +22,7 @@ function compare(a: string, b: string): number {
 
 export const rdmProfile: Profile = {
   name: 'rdm',
-  summary:
-    'a database directory of ascending *.pack files; all other files are copied whole when they change',
+  summary: profileSummaries.rdm,
   vanished: 'finish',
   tailMayShrink: false,
   sequenceNumber,

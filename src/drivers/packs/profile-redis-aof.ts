@@ -6,6 +6,7 @@
  */
 import type { DirectoryView, Profile } from './profile.ts'
 import { compareBytes, fileNames } from './profile.ts'
+import { profileSummaries } from './profile-summaries.ts'
 import { parseManifest } from './redis-manifest.ts'
 
 const manifestSuffix = '.manifest'
@@ -16,7 +17,7 @@ function manifestName(view: DirectoryView): string | undefined {
 
 export const redisAofProfile: Profile = {
   name: 'redis-aof',
-  summary: "Redis 7 'appendonlydir': base file, incremental files, and the manifest last",
+  summary: profileSummaries['redis-aof'],
   vanished: 'drop',
   tailMayShrink: true,
   compare: compareBytes,
