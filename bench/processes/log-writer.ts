@@ -28,12 +28,13 @@ const warmUpMs = 500
 const startMs = performance.now() + warmUpMs
 const endMs = startMs + Number(values.seconds) * 1000
 let durable = 0
+/** The same each time, as what the peers are given. */
+const data = Buffer.alloc(1024, 'x')
 
 async function append(store: ReturnType<typeof storeName>): Promise<void> {
   const sink = log.sink(store)
   const path = entryPath('records')
   for (let i = 1; performance.now() < endMs; i++) {
-    const data = Buffer.alloc(1024, i)
     await sink.write({ type: 'write', store, path, offset: i * 1024, data })
     await sink.write({
       type: 'commit',

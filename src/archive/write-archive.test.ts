@@ -59,6 +59,7 @@ function storageWith(change: (file: StorageFile) => Partial<StorageFile>): Stora
       const own: StorageFile = {
         read: (buffer, offset) => real.read(buffer, offset),
         write: (data, offset) => real.write(data, offset),
+        writeDurably: (data, offset) => real.writeDurably(data, offset),
         truncate: size => real.truncate(size),
         stat: () => real.stat(),
         sync: what => real.sync(what),

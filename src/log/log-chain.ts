@@ -32,7 +32,7 @@ export interface Chained {
 
 export function chainOf(before: Chain, { number, epoch, store, content }: Chained): Chain {
   const bytes = new ByteWriter(192)
-    .raw(Buffer.from(before, 'hex')) // checked where it came in
+    .raw(chainBytes(before))
     .integer(number)
     .integer(epoch.number)
     .text(epoch.by)
@@ -42,8 +42,16 @@ export function chainOf(before: Chain, { number, epoch, store, content }: Chaine
   return xxh64(bytes, chainSeed).toString(16).padStart(16, '0')
 }
 
+/** The newest one, which is asked for again at once: by the end of its transaction, and for the next one. */
+let known: Chain = emptyChain
+let knownBytes: Buffer = Buffer.alloc(8)
+
+/** Not to be changed. */
 export function chainBytes(chain: Chain): Buffer {
+  if (chain === known) return knownBytes
   if (!/^[0-9a-f]{16}$/.test(chain))
     throw new HotspareError('entry-invalid', `A chain has 16 hex digits; found '${chain}'.`)
-  return Buffer.from(chain, 'hex')
+  known = chain
+  knownBytes = Buffer.from(chain, 'hex')
+  return knownBytes
 }

@@ -15,7 +15,7 @@ import { HotspareError } from '../os/errors.ts'
 import { ByteReader, ByteWriter } from '../stream/bytes.ts'
 import { type Position, position, positionBytesMax, type StoreName, storeName } from '../stream/entry.ts'
 import type { Epoch } from '../stream/epoch.ts'
-import { encodeFrame } from '../stream/frame.ts'
+import { frameHeaderBytes, writeFrameHeader } from '../stream/frame.ts'
 import type { Chain } from '../stream/log-piece.ts'
 import type { StoreMark } from './log.ts'
 import { chainBytes } from './log-chain.ts'
@@ -71,7 +71,7 @@ export type LogRecord = HeaderRecord | MarkRecord | BeginRecord | EndRecord
 
 /** The whole frame, header included. */
 export function encodeRecord(record: LogRecord): Buffer {
-  const writer = new ByteWriter()
+  const writer = new ByteWriter().raw(headerRoom)
   switch (record.type) {
     case 'header':
       writer.u8(headerType).u8(formatVersion).text(record.stream).integer(record.generation)
@@ -94,8 +94,12 @@ export function encodeRecord(record: LogRecord): Buffer {
         .text(record.position)
       break
   }
-  return encodeFrame(writer.finish())
+  const frame = writer.finish()
+  writeFrameHeader(frame)
+  return frame
 }
+
+const headerRoom = new Uint8Array(frameHeaderBytes)
 
 /** Whether the payload is one of these records, and not an entry. */
 export function isRecord(payload: Uint8Array): boolean {

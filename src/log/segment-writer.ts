@@ -5,17 +5,17 @@
  * failed (no space) is tried again by the next sync, in the same place. A sync that failed is not believed later: the
  * writer does nothing any more, and the next opening writes again what was not known to be durable, or cuts it.
  */
-import { describeSystemError, HotspareError } from '../os/errors.ts'
+import { describeSystemError, HotspareError, isSystemError } from '../os/errors.ts'
 import { parentDirectory, type Storage, type StorageFile } from '../os/storage.ts'
 import type { StoreName } from '../stream/entry.ts'
 import type { Chain } from '../stream/log-piece.ts'
 import type { StoreMark } from './log.ts'
 import { RecentBytes } from './recent-bytes.ts'
 import { type Segment, type SegmentStart, writeStart } from './segment.ts'
+import { type SyncGroup, SyncGroups } from './sync-groups.ts'
 import { Turns } from './turns.ts'
 
 const writeBytes = 1024 * 1024
-
 /** Creates a segment, durable with its name. */
 export async function createSegment(
   storage: Storage,
@@ -47,16 +47,15 @@ export class SegmentWriter {
   /** Where the next byte is appended, and where the next pending one is written. */
   #end: number
   #writtenEnd: number
+  /** Bytes were written without being made durable. */
+  #isLoose = false
   #recent = new RecentBytes()
   /** Bytes may stand in the file behind what was written. */
   #mayBeLonger = false
   #durable: number
   #failed: unknown
   #closed: Promise<void> | undefined
-  #group: Promise<void> | undefined
-  #running: Promise<void> | undefined
-  /** The last number that the sync in progress makes durable. */
-  #runningTo = -1
+  readonly #groups = new SyncGroups(group => this.#turns.run(() => this.#sync(group)))
 
   constructor(
     storage: Storage,
@@ -115,6 +114,7 @@ export class SegmentWriter {
   /** What was appended up to here is a whole transaction. */
   finish(number: number, chain: Chain, timeMs: number): void {
     this.#segment.add(number, chain, timeMs, this.#end)
+    this.#groups.appended()
   }
 
   /** Takes back what was appended behind the last whole transaction. */
@@ -151,33 +151,21 @@ export class SegmentWriter {
   /** Makes all whole transactions durable. */
   sync(): Promise<void> {
     if (this.#failed !== undefined) return rejected(() => this.check())
-    const last = this.#segment.last
-    if (this.#durable >= last) return Promise.resolve()
-    if (this.#running !== undefined && this.#runningTo >= last) return this.#running
-    this.#group ??= this.#startGroup()
-    return this.#group
+    const { last } = this.#segment
+    return this.#durable >= last ? Promise.resolve() : this.#groups.wait(last)
   }
 
-  /** Waits for the sync in progress, while others join; then all of them share one. */
-  async #startGroup(): Promise<void> {
-    await this.#running?.catch(() => undefined) // those who asked for it hear of it
-    this.#group = undefined
-    const running = this.#turns.run(() => this.#sync())
-    this.#running = running
-    try {
-      await running
-    } finally {
-      if (this.#running === running) this.#running = undefined
-    }
-  }
-
-  async #sync(): Promise<void> {
+  async #sync(group: SyncGroup): Promise<void> {
     this.check()
     const segment = this.#segment
     const { end, last } = segment
-    this.#runningTo = last
-    await this.#write()
-    await this.#syncFile()
+    group.to = last
+    const isOnePiece = this.#pendingBytes > 0 && this.#pendingBytes <= writeBytes
+    if (isOnePiece && !this.#isLoose) await this.#writeDurably()
+    else {
+      await this.#write()
+      await this.#syncFile()
+    }
     segment.durableEnd = end
     this.#setDurable(last)
   }
@@ -194,6 +182,7 @@ export class SegmentWriter {
     } catch (error) {
       throw this.#fail(error)
     }
+    this.#isLoose = false
   }
 
   #fail(error: unknown): unknown {
@@ -204,25 +193,52 @@ export class SegmentWriter {
   async #write(): Promise<void> {
     this.check()
     while (this.#pending.length > 0) {
-      let bytes = 0
-      let count = 0
-      do {
-        bytes += (this.#pending[count] as Buffer).length
-        count++
-      } while (count < this.#pending.length && bytes + (this.#pending[count] as Buffer).length <= writeBytes)
-      const data =
-        count === 1 ? (this.#pending[0] as Buffer) : Buffer.concat(this.#pending.slice(0, count), bytes)
+      const { data, count } = this.#nextPiece()
+      this.#isLoose = true
       try {
         await this.#file.write(data, this.#writtenEnd)
       } catch (error) {
-        this.#mayBeLonger = true
-        throw describeSystemError(error, `Cannot write to the log '${this.#segment.path}'`)
+        throw this.#unwritten(error)
       }
-      this.#recent.add(data, this.#writtenEnd)
-      this.#pending.splice(0, count)
-      this.#pendingBytes -= bytes
-      this.#writtenEnd += bytes
+      this.#written(data, count)
     }
+  }
+
+  /** What is pending, when all before it is durable: one step where a write and a sync are two. */
+  async #writeDurably(): Promise<void> {
+    const { data, count } = this.#nextPiece()
+    try {
+      await this.#file.writeDurably(data, this.#writtenEnd)
+    } catch (error) {
+      // without space all of it is written again; after any other fault nothing is believed
+      if (isSystemError(error, 'ENOSPC', 'EDQUOT')) throw this.#unwritten(error)
+      throw this.#fail(error)
+    }
+    this.#written(data, count)
+  }
+
+  #nextPiece(): { readonly data: Buffer; readonly count: number } {
+    let bytes = 0
+    let count = 0
+    do {
+      bytes += (this.#pending[count] as Buffer).length
+      count++
+    } while (count < this.#pending.length && bytes + (this.#pending[count] as Buffer).length <= writeBytes)
+    const data =
+      count === 1 ? (this.#pending[0] as Buffer) : Buffer.concat(this.#pending.slice(0, count), bytes)
+    return { data, count }
+  }
+
+  #written(data: Buffer, count: number): void {
+    this.#recent.add(data, this.#writtenEnd)
+    this.#pending.splice(0, count)
+    this.#pendingBytes -= data.length
+    this.#writtenEnd += data.length
+  }
+
+  #unwritten(error: unknown): unknown {
+    this.#mayBeLonger = true
+    return describeSystemError(error, `Cannot write to the log '${this.#segment.path}'`)
   }
 
   /** Ends the segment, durable as a whole, and begins the next one. No transaction may be open. */

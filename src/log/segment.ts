@@ -113,7 +113,6 @@ export async function writeStart(
   marks: ReadonlyMap<StoreName, StoreMark>,
 ): Promise<Segment> {
   const bytes = encodeStart(start, marks)
-  await file.write(bytes, 0)
-  await file.sync()
+  await file.writeDurably(bytes, 0)
   return new Segment(path, start, bytes.length, marks)
 }

@@ -1,4 +1,4 @@
-/** One after another: what is run here begins when all before it has ended, in whatever way. */
+/** One after another: what is run here begins when all before it has ended, in whatever way; at once when it has. */
 export class Turns {
   #last: Promise<unknown> = Promise.resolve()
   #waiting = 0
@@ -9,17 +9,17 @@ export class Turns {
 
   /** Rejects with the signal's reason when that aborts before the turn has come; nothing is done then. */
   run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    this.#waiting++
     let hasBegun = false
-    const ended = this.#last
-      .then(() => {
-        signal?.throwIfAborted()
-        hasBegun = true
-        return work()
-      })
-      .finally(() => {
-        this.#waiting--
-      })
+    const begin = async () => {
+      signal?.throwIfAborted()
+      hasBegun = true
+      return work()
+    }
+    const begun = this.isFree ? begin() : this.#last.then(begin)
+    this.#waiting++
+    const ended = begun.finally(() => {
+      this.#waiting--
+    })
     this.#last = ended.catch(() => undefined) // whoever asked for it hears of it
     return signal === undefined ? ended : orGivenUp(ended, signal, () => !hasBegun)
   }

@@ -36,6 +36,8 @@ function toStat(stat: BigIntStats): FileStat {
 
 class NodeFile implements StorageFile {
   readonly #handle: fs.FileHandle
+  /** The same file, each write to which is durable when it has been made; opened when it is first needed. */
+  #durable: Promise<fs.FileHandle | undefined> | fs.FileHandle | undefined
   constructor(handle: fs.FileHandle) {
     this.#handle = handle
   }
@@ -48,12 +50,23 @@ class NodeFile implements StorageFile {
     }
     return done
   }
-  async write(data: Uint8Array, offset: number): Promise<void> {
-    let done = 0
-    while (done < data.length) {
-      const { bytesWritten } = await this.#handle.write(data, done, data.length - done, offset + done)
-      done += bytesWritten
-    }
+  write(data: Uint8Array, offset: number): Promise<void> {
+    return writeAll(this.#handle, data, offset)
+  }
+  async writeDurably(data: Uint8Array, offset: number): Promise<void> {
+    this.#durable ??= this.#openDurable()
+    const handle = this.#durable instanceof Promise ? await this.#durable : this.#durable
+    if (handle !== undefined) return writeAll(handle, data, offset)
+    await writeAll(this.#handle, data, offset)
+    await this.#handle.datasync()
+  }
+  /** Undefined where there is no /proc. */
+  async #openDurable(): Promise<fs.FileHandle | undefined> {
+    const opened = await fs
+      .open(`/proc/self/fd/${this.#handle.fd}`, constants.O_WRONLY | constants.O_DSYNC)
+      .catch(() => undefined)
+    this.#durable = opened ?? Promise.resolve(undefined)
+    return opened
   }
   truncate(size: number): Promise<void> {
     return this.#handle.truncate(size)
@@ -64,11 +77,21 @@ class NodeFile implements StorageFile {
   sync(what: 'content' | 'everything' = 'content'): Promise<void> {
     return what === 'content' ? this.#handle.datasync() : this.#handle.sync()
   }
-  close(): Promise<void> {
-    return this.#handle.close()
+  async close(): Promise<void> {
+    const durable = await this.#durable
+    await durable?.close()
+    await this.#handle.close()
   }
   get fd(): number {
     return this.#handle.fd
+  }
+}
+
+async function writeAll(handle: fs.FileHandle, data: Uint8Array, offset: number): Promise<void> {
+  let done = 0
+  while (done < data.length) {
+    const { bytesWritten } = await handle.write(data, done, data.length - done, offset + done)
+    done += bytesWritten
   }
 }
 

@@ -28,6 +28,12 @@ export interface StorageFile {
   read(buffer: Uint8Array, offset: number): Promise<number>
   /** Writes all of `data` at `offset`, or rejects (then a part of it may have been written). */
   write(data: Uint8Array, offset: number): Promise<void>
+  /**
+   * Writes all of `data` at `offset`, durable with the file's size when it resolves: one step where `write` and `sync` are
+   * two. Other bytes that were written before are not made durable by it. When it rejects, some of `data` may be in the file,
+   * and may be read and yet not be durable; written again, they are.
+   */
+  writeDurably(data: Uint8Array, offset: number): Promise<void>
   truncate(size: number): Promise<void>
   stat(): Promise<FileStat>
   /** Resolves when the file's bytes and size are durable; with 'everything', its attributes as well. */

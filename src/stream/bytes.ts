@@ -8,13 +8,36 @@ import { assert, HotspareError } from '../os/errors.ts'
 const int64Min = -(2n ** 63n)
 const int64Max = 2n ** 63n - 1n
 
+/** Up to so many characters a loop is faster than a call. */
+const shortText = 48
+/** Small buffers are cut from one of so many bytes, as long as what is left of it. */
+const slabBytes = 64 * 1024
+let slab = Buffer.allocUnsafeSlow(slabBytes)
+let slabUsed = 0
+
+function cut(bytes: number): Buffer {
+  if (bytes > slabBytes / 8) return Buffer.allocUnsafeSlow(bytes)
+  if (slabUsed + bytes > slabBytes) {
+    slab = Buffer.allocUnsafeSlow(slabBytes)
+    slabUsed = 0
+  }
+  slabUsed += bytes
+  return slab.subarray(slabUsed - bytes, slabUsed)
+}
+
+/** What was not used, when it was cut last. */
+function giveBack(buffer: Buffer, used: number): void {
+  if (buffer.buffer === slab.buffer && buffer.byteOffset + buffer.length === slabUsed)
+    slabUsed -= buffer.length - used
+}
+
 /** Appends fields to a buffer that grows. */
 export class ByteWriter {
   #buffer: Buffer
   #length = 0
 
   constructor(bytesExpected = 256) {
-    this.#buffer = Buffer.allocUnsafe(bytesExpected)
+    this.#buffer = cut(bytesExpected)
   }
 
   get length(): number {
@@ -72,23 +95,30 @@ export class ByteWriter {
   latin1(value: string): this {
     this.integer(value.length)
     this.#reserve(value.length)
-    this.#length += this.#buffer.write(value, this.#length, 'latin1')
+    if (value.length > shortText) this.#length += this.#buffer.write(value, this.#length, 'latin1')
+    else for (let i = 0; i < value.length; i++) this.#buffer[this.#length++] = value.charCodeAt(i)
     return this
   }
 
   text(value: string): this {
-    return this.bytes(Buffer.from(value, 'utf8'))
+    const length = Buffer.byteLength(value)
+    if (length === value.length) return this.latin1(value) // the same bytes
+    this.integer(length)
+    this.#reserve(length)
+    this.#length += this.#buffer.write(value, this.#length)
+    return this
   }
 
   /** What was written, without a copy: the writer may not be used afterwards. */
   finish(): Buffer {
+    giveBack(this.#buffer, this.#length)
     return this.#buffer.subarray(0, this.#length)
   }
 
   #reserve(bytes: number): void {
     const needed = this.#length + bytes
     if (needed <= this.#buffer.length) return
-    const grown = Buffer.allocUnsafe(Math.max(needed, this.#buffer.length * 2))
+    const grown = cut(Math.max(needed, this.#buffer.length * 2))
     this.#buffer.copy(grown, 0, 0, this.#length)
     this.#buffer = grown
   }

@@ -112,6 +112,8 @@ export class Machine {
   }
 }
 
+const isSync = (call: string) => call === 'fdatasync' || call === 'write-dsync'
+
 /** A disk that is now and then slow, or full. */
 export class SlowStorage extends FaultyStorage {
   readonly #clock: MachineClock
@@ -125,10 +127,12 @@ export class SlowStorage extends FaultyStorage {
   }
 
   /** There are some thousand in each world, and nobody goes through them one by one: so none is noted. */
-  override step<T>(about: Omit<Step, 'number'>, work: () => T): Promise<T> {
-    return this.delayMs > 0 && about.call === 'fdatasync'
-      ? this.#clock.sleep(this.delayMs).then(() => this.#done(about, work))
-      : this.#done(about, work)
+  override step<T>(about: Omit<Step, 'number'>, work: () => T, part: () => void = () => {}): Promise<T> {
+    if (this.delayMs === 0 || !isSync(about.call)) return this.#done(about, work)
+    // a crash meanwhile finds some of what is written and synced in one call
+    return this.#done(about, part)
+      .then(() => this.#clock.sleep(this.delayMs))
+      .then(() => this.#done(about, work))
   }
 
   #done<T>({ grows, call, path }: Omit<Step, 'number'>, work: () => T): Promise<T> {

@@ -346,6 +346,27 @@ class MemoryFile implements StorageFile {
     )
   }
 
+  writeDurably(data: Uint8Array, offset: number): Promise<void> {
+    const bytes = Buffer.from(data)
+    const write = () => {
+      this.#checkOpen()
+      this.inode.write(bytes, offset)
+      this.inode.attributes.mtimeNs = this.inode.attributes.ctimeNs = this.#storage.disk.nowNs()
+    }
+    const end = offset + bytes.length
+    return this.#storage.step(
+      { call: 'write-dsync', path: this.#path, grows: true, reads: false },
+      () => {
+        write()
+        this.inode.syncRange(offset, end)
+      },
+      // written, and not synced: a crash tears it
+      write,
+      // the error is told once, and the bytes count as durable from then on
+      () => this.inode.forget(offset, end),
+    )
+  }
+
   truncate(size: number): Promise<void> {
     return this.#storage.step(
       { call: 'truncate', path: this.#path, grows: size > this.inode.data.length, reads: false },

@@ -99,6 +99,24 @@ export class Inode {
     this.dirty.clear()
   }
 
+  /** The sectors of these bytes, and the file's size; others stay as they are. */
+  syncRange(offset: number, end: number): void {
+    const { data } = this
+    this.#durable.resize(data.length)
+    const { durable } = this
+    for (let sector = Math.floor(offset / sectorBytes); sector * sectorBytes < end; sector++) {
+      const from = sector * sectorBytes
+      if (from < data.length) data.copy(durable, from, from, Math.min(from + sectorBytes, data.length))
+      this.dirty.delete(sector)
+    }
+  }
+
+  /** An fsync failed: its bytes count as written, and are not. */
+  forget(offset: number, end: number): void {
+    for (let sector = Math.floor(offset / sectorBytes); sector * sectorBytes < end; sector++)
+      this.dirty.delete(sector)
+  }
+
   /** What a crash leaves of the bytes. */
   torn(random: Random): Buffer {
     if (this.dirty.size === 0 && this.data.length === this.durable.length) return this.durable
