@@ -30,6 +30,7 @@ import {
   sizeMax,
   typeflag,
 } from './tar-format.ts'
+import { UsualHeaderWriter } from './usual-header-writer.ts'
 
 export interface MemberHeader {
   /** A view, void when the next header is made. */
@@ -52,6 +53,7 @@ export class HeaderWriter {
   #members = 0
   readonly #paxHeaders = new Map<number, Buffer>()
   readonly #main = new MainHeader()
+  readonly #usual = new UsualHeaderWriter(length => this.#paxHeader(length, typeflag.pax), this.#main)
 
   constructor(ownName: string) {
     this.#ownName = ownName
@@ -83,6 +85,12 @@ export class HeaderWriter {
 
   member(entry: SnapshotEntry): MemberHeader {
     this.#members++
+    const chainAt = entry.kind === 'file' ? this.#usual.put(entry) : undefined
+    if (entry.kind !== 'file' || chainAt === undefined) return this.#anyMember(entry)
+    return { bytes: this.#putChain(this.#usual.area, chainAt), map: undefined, dataBytes: entry.size }
+  }
+
+  #anyMember(entry: SnapshotEntry): MemberHeader {
     const path = this.#pathOf(entry)
     const file = entry.kind === 'file' ? entry : undefined
     const map = file?.extents === undefined ? undefined : sparseMap(file.extents, file.size)
@@ -139,7 +147,10 @@ export class HeaderWriter {
   }
 
   #seal(area: Buffer, records: string, mark: string): Buffer {
-    const chainAt = blockBytes + records.length - 1 - mark.length + chainOffset
+    return this.#putChain(area, blockBytes + records.length - 1 - mark.length + chainOffset)
+  }
+
+  #putChain(area: Buffer, chainAt: number): Buffer {
     this.#chain = nextChain(area, chainAt, this.#chain)
     area.write(this.#chain, chainAt, chainLength, 'latin1')
     return area

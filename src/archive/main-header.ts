@@ -26,7 +26,7 @@ const typeOf = {
 } as const satisfies Record<SnapshotEntry['kind'], string>
 
 /** A block without name, link, size and time. */
-interface Base {
+export interface HeaderBase {
   readonly mode: number
   readonly uid: number
   readonly gid: number
@@ -35,7 +35,7 @@ interface Base {
 }
 
 export class MainHeader {
-  readonly #bases: Partial<Record<SnapshotEntry['kind'], Base>> = {}
+  readonly #bases: Partial<Record<SnapshotEntry['kind'], HeaderBase>> = {}
 
   put(
     area: Buffer,
@@ -45,7 +45,7 @@ export class MainHeader {
     link: string,
     dataBytes: number,
   ): void {
-    const { block, sum } = this.#base(entry)
+    const { block, sum } = this.base(entry)
     area.set(block, start)
     const cut = ustarSplit(name)
     let total = sum
@@ -60,7 +60,8 @@ export class MainHeader {
     putSum(area, start, total)
   }
 
-  #base({ kind, mode, uid, gid }: SnapshotEntry): Base {
+  /** Of all that have this kind, mode and owner: the same object as before when the one before had them. */
+  base({ kind, mode, uid, gid }: SnapshotEntry): HeaderBase {
     const known = this.#bases[kind]
     if (known !== undefined && known.mode === mode && known.uid === uid && known.gid === gid) return known
     const block = Buffer.alloc(blockBytes)
