@@ -1,4 +1,3 @@
-import { setFlagsFromString } from 'node:v8'
 import type { Command } from 'commander'
 import { type ArchiveMember, archive, listArchive, verifyArchive } from '../daemon/archive.ts'
 import { errorCodes, HotspareError } from '../os/errors.ts'
@@ -47,8 +46,6 @@ export function registerArchive(program: Command, context: CommandContext): void
     .option('--consistent', 'refuse a copy that was never read inside a maintenance window')
     .action(async (target: string, file: string | undefined, options: Options) => {
       refuseMixture(options, file)
-      // every member costs some objects: a young generation that may grow collects them in an eighth of the time
-      setFlagsFromString('--semi-space-growth-factor=4')
       if (options.list === true) await list(target, options, context)
       else if (options.verify === true) await verify(target, file, options, context)
       else if (file === undefined) throw new HotspareError('usage', 'Name the archive to make.')

@@ -10,7 +10,7 @@ import type { CheckOptions, CheckReport, CloneOptions, CloneReport, CopyOptions 
 import { receiveError } from './copy-protocol.ts'
 import type { CheckDone, CloneDone, ReadMessage, ReadThreadData } from './copy-read-protocol.ts'
 import { missing } from './copy-recorded.ts'
-import { openDirectoryReplica } from './copy-replica.ts'
+import { restingReplica } from './copy-resting.ts'
 import { toConsistent } from './copy-status.ts'
 
 /** Throws `target-missing`, `target-incomplete`, `target-foreign`, `digest-mismatch` and what the system says. */
@@ -46,7 +46,11 @@ export async function recoverDirectoryCopy(options: CopyOptions): Promise<void> 
     if ((await storage.stat(path)) === undefined) return
     throw missing(path)
   }
-  const replica = await openDirectoryReplica({ ...options, resync: false, noDelete: false })
+  const opening = { ...options, resync: false, noDelete: false }
+  // it was closed in order: nothing is to be made good, and the record need not be read
+  if ((await restingReplica(opening)) !== undefined) return
+  const { openDirectoryReplica } = await import('./copy-replica.ts')
+  const replica = await openDirectoryReplica(opening)
   await replica.close()
 }
 

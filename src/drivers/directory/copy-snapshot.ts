@@ -48,6 +48,11 @@ export async function snapshotDirectoryCopy(options: SnapshotOptions): Promise<S
   }
 }
 
+interface FilledBatch {
+  readonly memory: BatchMemory
+  readonly answer: SnapshotAnswer
+}
+
 class SnapshotThread {
   readonly #worker: Worker
   readonly #waiting = new Map<
@@ -96,6 +101,8 @@ class DirectorySnapshot implements Snapshot {
   readonly #thread: SnapshotThread
   readonly #content: FileLock
   readonly #free: BatchMemory[] = []
+  /** Read while the consumer gets ready. */
+  #first: Promise<FilledBatch> | undefined
   #made = 0
   #onFree: (() => void) | undefined
   #closed = false
@@ -110,12 +117,15 @@ class DirectorySnapshot implements Snapshot {
     this.consistent = commit.consistent
     this.totalBytes = totalBytes
     this.totalEntries = totalEntries
+    this.#first = this.#ask()
+    this.#first.catch(() => undefined)
   }
 
   async *batches(): AsyncGenerator<SnapshotBatch> {
     let bytes = 0
     try {
-      let next = this.#ask()
+      let next = this.#first ?? this.#ask()
+      this.#first = undefined
       for (;;) {
         const { memory, answer } = await next
         this.#options.signal.throwIfAborted()
@@ -136,7 +146,7 @@ class DirectorySnapshot implements Snapshot {
     }
   }
 
-  async #ask(): Promise<{ memory: BatchMemory; answer: SnapshotAnswer }> {
+  async #ask(): Promise<FilledBatch> {
     const memory = await this.#memory()
     return { memory, answer: await this.#thread.ask({ kind: 'batch', memory: memory.shared }) }
   }
