@@ -1,8 +1,10 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { FollowEvent, ProgressEvent, RetryingEvent, StoppedEvent } from '../daemon/events.ts'
-import { follow } from '../daemon/follow.ts'
+import { absolutePath } from '../daemon/paths.ts'
 import { parseBytes } from '../daemon/units.ts'
+import { lookAhead } from '../drivers/directory/look-ahead.ts'
+import { systemClock } from '../os/clock.ts'
 import { HotspareError } from '../os/errors.ts'
 import { addCommand, type CommandContext, type CommonOptions, given } from './command.ts'
 import { formatBytes, formatCount, formatDuration } from './format.ts'
@@ -51,8 +53,11 @@ export function registerFollow(program: Command, context: CommandContext): void 
     .option('--no-delete', 'keep at the copy what is deleted at the source')
     .option('--resync', 'take the copy as it is, compare, and send the difference')
     .action(async (source: string, target: string, options: Options) => {
-      const output = new Output(options)
       const { driver, profile, pattern, wal, once, resync } = options
+      // the threads begin while the rest is loaded
+      if (resync !== true) lookAhead(absolutePath(source), absolutePath(target), systemClock.nowMs())
+      const { follow } = await import('../daemon/follow.ts')
+      const output = new Output(options)
       const printer = new FollowPrinter(output)
       await follow({
         source,

@@ -19,6 +19,11 @@ if (Number(process.versions.node.split('.')[0]) < nodeMajorNeeded) {
 } else {
   keepCompiledCode()
   setTimeout(holdLittle, startMs).unref()
+  // comes up while the rest is loaded
+  if (process.argv[2] === 'follow')
+    import('../drivers/directory/scan-thread.ts').then(thread =>
+      thread.startScanThreadEarly(process.argv.slice(3)),
+    )
   import('./program.ts').then(program => program.run(process.argv))
 }
 

@@ -5,6 +5,7 @@
 import { opendirSync } from 'node:fs'
 import { nodeStorage } from '../../os/node-storage.ts'
 import type { Driver } from '../driver.ts'
+import { takeLookAhead } from './look-ahead.ts'
 
 export const directoryDriver: Driver = {
   name: 'directory',
@@ -20,11 +21,12 @@ export const directoryDriver: Driver = {
     return { confidence: 0.1, reason: 'a directory' }
   },
   async openSource(options) {
+    const ahead = await takeLookAhead(options.path, options.clock.nowMs())
     const { ScanPool } = await import('./scan-pool.ts')
     // its threads come up while all else is loaded
-    const pool = new ScanPool(options.path)
+    const pool = ahead?.pool ?? new ScanPool(options.path)
     const { openDirectorySource } = await import('./source.ts')
-    return openDirectorySource(options, pool)
+    return openDirectorySource(options, pool, ahead)
   },
   async openReplica(options) {
     const { restingReplica } = await import('./copy-resting.ts')

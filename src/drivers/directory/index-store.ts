@@ -8,7 +8,8 @@ import { fileKind } from '../../os/stat-buffer.ts'
 import { displayPath } from '../../stream/entry.ts'
 import { entryFlag } from './entry-flags.ts'
 import type { DirectoryPosition } from './position.ts'
-import { loadTree, type TreeChange, TreeFile, type TreeIndex } from './tree-index.ts'
+import { type TreeChange, TreeFile, type TreeIndex } from './tree-index.ts'
+import { loadTree, type TreeBytes, treeOf, treeStamp } from './tree-load.ts'
 
 export class IndexStore {
   readonly #path: string
@@ -29,6 +30,22 @@ export class IndexStore {
       if (loaded === undefined) return undefined
       const missing = missingDirectory(loaded.index)
       if (missing !== undefined) throw new Error(`it does not say what is in '${displayPath(missing)}'`)
+      this.#file = TreeFile.open(this.#path, loaded.group, { durable: false })
+      return loaded.index
+    } catch (error) {
+      this.#drop(error)
+      return undefined
+    }
+  }
+
+  /** As `load`, by what was read of the file before, if the file is still that one, and ends with this commit. */
+  loadRead(position: DirectoryPosition, read: TreeBytes): TreeIndex | undefined {
+    this.#close()
+    if (treeStamp(this.#path) !== read.stamp) return undefined
+    try {
+      const wanted = encodeHeader(position)
+      const loaded = treeOf(read, this.#path, header => header.equals(wanted), true)
+      if (loaded === undefined || !loaded.isLast) return undefined
       this.#file = TreeFile.open(this.#path, loaded.group, { durable: false })
       return loaded.index
     } catch (error) {
@@ -92,7 +109,7 @@ export class IndexStore {
  * A directory that the copy is said to have, and of which nothing is known: nobody would look at it any more, so that an
  * index without it must not be used. What is pending is looked for anyway.
  */
-function missingDirectory(index: TreeIndex): string | undefined {
+export function missingDirectory(index: TreeIndex): string | undefined {
   for (const [path, block] of index.directories) {
     if (path === '.') continue
     const { words } = block

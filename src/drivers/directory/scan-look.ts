@@ -90,6 +90,10 @@ class DirectoryLook {
   #directories: string[] = []
   /** Something is gone, or has to be read again. */
   #differs = false
+  /** Of a listing: entries of the old block that were in it, the one that should come next, and the one before. */
+  #seen = 0
+  #expected = 0
+  #previous = -1
   entries = 0
 
   constructor(item: LookItem, fd: number, racyMs: number) {
@@ -131,44 +135,48 @@ class DirectoryLook {
   }
 
   #list(): void {
-    const old = this.#old
     this.#kept.fill(0)
     this.#directories = []
     this.#differs = false
-    let seen = 0
-    let expected = 0
-    let previous = -1
+    this.#seen = 0
+    this.#expected = 0
+    this.#previous = -1
     reader.start(this.#fd)
-    while (reader.step()) {
-      const name = reader.name
-      this.entries++
-      let i = -1
-      if (old !== undefined) {
-        // names come in the order of the last listing, if nothing changed
-        if (expected < old.count && old.isNamed(expected, reader.buffer, reader.nameStart, reader.nameLength))
-          i = expected
-        else i = old.find(reader.buffer, reader.nameStart, reader.nameLength)
-        if (i >= 0) {
-          if (previous >= 0 && old.hint(previous) !== i) old.setHint(previous, i)
-          previous = i
-          expected = old.hint(i)
-        }
-      }
-      const error = tryStatAt(this.#fd, name, stat)
+    // short, and all else elsewhere: what is compiled in the middle of a long loop is thrown away at its end
+    while (reader.step()) this.#listed()
+    if (this.#old === undefined || this.#seen < this.#old.count) this.#differs = true
+  }
+
+  /** The name at which the reader stands. */
+  #listed(): void {
+    const name = reader.name
+    this.entries++
+    const i = this.#old === undefined ? -1 : this.#known(this.#old)
+    const error = tryStatAt(this.#fd, name, stat)
+    if (error < 0) {
       // gone between the listing and the look: as if it had gone before
-      if (error === -(ENOENT as number)) continue
-      if (error < 0)
-        throw new PathError(
-          systemError('statx', -error),
-          this.#path(name.toString('latin1', 0, reader.nameLength)),
-        )
-      if (i >= 0 && this.#kept[i] === 0) {
-        this.#kept[i] = superseded
-        seen++
-      }
-      this.#compare(i, name, reader.nameLength)
+      if (error === -(ENOENT as number)) return
+      const path = this.#path(name.toString('latin1', 0, reader.nameLength))
+      throw new PathError(systemError('statx', -error), path)
     }
-    if (old === undefined || seen < old.count) this.#differs = true
+    if (i >= 0 && this.#kept[i] === 0) {
+      this.#kept[i] = superseded
+      this.#seen++
+    }
+    this.#compare(i, name, reader.nameLength)
+  }
+
+  /** The entry of the old block that has this name; names come in the order of the last listing, if nothing changed. */
+  #known(old: TreeBlock): number {
+    const { buffer, nameStart, nameLength } = reader
+    const expected = this.#expected
+    const asExpected = expected < old.count && old.isNamed(expected, buffer, nameStart, nameLength)
+    const i = asExpected ? expected : old.find(buffer, nameStart, nameLength)
+    if (i < 0) return i
+    if (this.#previous >= 0 && old.hint(this.#previous) !== i) old.setHint(this.#previous, i)
+    this.#previous = i
+    this.#expected = old.hint(i)
+    return i
   }
 
   /** Compares what statx found with an entry of the old block, if there is one (not negative). */

@@ -2,12 +2,13 @@
 import { availableParallelism } from 'node:os'
 import type { Worker } from 'node:worker_threads'
 import { describeSystemError, HotspareError } from '../../os/errors.ts'
-import { startThread } from '../../os/thread.ts'
 import { displayPath } from '../../stream/entry.ts'
 import { asFailure } from './path-error.ts'
 import type {
   BlocksAnswer,
   BlocksRequest,
+  LoadAnswer,
+  LoadRequest,
   LookAnswer,
   LookRequest,
   ReadAnswer,
@@ -17,11 +18,10 @@ import type {
   ScanReply,
   ScanRequest,
 } from './scan-protocol.ts'
+import { startScanThread } from './scan-thread.ts'
 
 /** Besides the main thread, which looks too, and is busy with what they have read. */
 const threadsMax = 4
-/** Of a thread: what it makes is short-lived, and the contents are outside. */
-const youngMiBMax = 8
 
 interface Thread {
   readonly worker: Worker
@@ -74,6 +74,17 @@ export class ScanPool {
     return this.#ask(request) as Promise<BlocksAnswer>
   }
 
+  /** One thread loads an index and looks, until others take over; see look-ahead.ts. */
+  ahead(
+    request: LoadRequest,
+    claimed: SharedArrayBuffer,
+  ): { readonly loaded: Promise<LoadAnswer>; readonly looked: Promise<LookAnswer> } {
+    const thread = this.#threads[0] as Thread
+    const loaded = this.#askThread(thread, request) as Promise<LoadAnswer>
+    const looked = this.#askThread(thread, { kind: 'ahead', claimed }) as Promise<LookAnswer>
+    return { loaded, looked }
+  }
+
   /** All threads load what reading needs, soon: nobody waits for it. */
   warm(): void {
     if (this.#warm) return
@@ -103,13 +114,8 @@ export class ScanPool {
   }
 
   #start(): Thread {
-    const worker = startThread('./scan-worker', import.meta.url, {
-      name: 'hotspare-scan',
-      execArgv: [],
-      resourceLimits: { maxYoungGenerationSizeMb: youngMiBMax },
-    })
+    const worker = startScanThread()
     const thread: Thread = { worker, waiting: new Map() }
-    worker.unref()
     worker.once('online', () => {
       this.#ready++
     })

@@ -2,6 +2,7 @@
  * What the main thread asks of the scanning threads, and what they answer. Blocks and contents are in shared memory; all
  * descriptors are the process's own, so that one thread may use what another opened.
  */
+import type { TreeBytes } from './tree-load.ts'
 
 /** Compare a directory with what is remembered of it. */
 export interface LookItem {
@@ -110,6 +111,31 @@ export interface BlocksAnswer {
   readonly segments: Float64Array
 }
 
+/** Read an index that is likely to be needed, and check that it is whole. */
+export interface LoadRequest {
+  readonly kind: 'load'
+  readonly indexPath: string
+  /** The tree that it is of. */
+  readonly path: string
+}
+
+export interface LoadAnswer {
+  /** Undefined: there is none, or it cannot be used. */
+  readonly loaded: LoadedAhead | undefined
+}
+
+export interface LoadedAhead extends TreeBytes {
+  /** Device and inode of the tree's root, as `TreeRoot` says them. */
+  readonly root: string
+}
+
+/** Look at the directories of the index that was loaded, in its order, until all are claimed. */
+export interface AheadRequest {
+  readonly kind: 'ahead'
+  /** An Int32Array of one: how many directories somebody has claimed. */
+  readonly claimed: SharedArrayBuffer
+}
+
 /** Load what reading needs, so that the first read does not wait for it. */
 export interface WarmRequest {
   readonly kind: 'warm'
@@ -119,8 +145,8 @@ export interface WarmAnswer {
   readonly warm: true
 }
 
-export type ScanRequest = LookRequest | ReadRequest | BlocksRequest | WarmRequest
-export type ScanAnswer = LookAnswer | ReadAnswer | BlocksAnswer | WarmAnswer
+export type ScanRequest = LookRequest | ReadRequest | BlocksRequest | WarmRequest | LoadRequest | AheadRequest
+export type ScanAnswer = LookAnswer | ReadAnswer | BlocksAnswer | WarmAnswer | LoadAnswer
 
 /** A failure as it goes between threads. */
 export interface ScanFailure {

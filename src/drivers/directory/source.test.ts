@@ -10,7 +10,8 @@ import type { DirectorySource } from './source.ts'
 import { NaiveSink } from './testing/naive-sink.ts'
 import { openTree, scratch } from './testing/source-fixture.ts'
 import { treeState } from './testing/tree-state.ts'
-import { type LoadedTree, loadTree, TreeFile } from './tree-index.ts'
+import { TreeFile } from './tree-index.ts'
+import { type LoadedTree, loadTree } from './tree-load.ts'
 
 interface Place {
   readonly live: string

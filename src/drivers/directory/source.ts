@@ -23,6 +23,7 @@ import { ArenaPool } from './arena-pool.ts'
 import { GroupedEntries } from './grouped-entries.ts'
 import type { HintedNames } from './hints.ts'
 import { IndexStore } from './index-store.ts'
+import type { LookAhead } from './look-ahead.ts'
 import { isEmptyPlan, type PassPlan, pathIn, planPass } from './pass-plan.ts'
 import type { PassOptions, PassRun } from './pass-run.ts'
 import { type DirectoryPosition, decodePosition, encodePosition } from './position.ts'
@@ -86,8 +87,9 @@ interface Round {
 export async function openDirectorySource(
   options: SourceOptions,
   pool = new ScanPool(options.path),
+  ahead?: LookAhead,
 ): Promise<DirectorySource> {
-  return new TreeSource(options, pool)
+  return new TreeSource(options, pool, ahead)
 }
 
 class TreeSource implements DirectorySource {
@@ -103,6 +105,9 @@ class TreeSource implements DirectorySource {
   /** Names the index in the commits that follow; anew after each loading and comparing, so that no two states have the same name. */
   #name = randomUUID() as string
   #held: Held | undefined
+  /** Until the first look. */
+  #ahead: LookAhead | undefined
+  #aheadIndex: TreeIndex | undefined
   #reading = false
   #walkMs = 0
   /** Every directory has had its watch since the last look at everything. */
@@ -111,8 +116,9 @@ class TreeSource implements DirectorySource {
   readonly #silent = new SilentFiles()
   readonly #notices: TreeNotices
 
-  constructor(options: SourceOptions, pool: ScanPool) {
+  constructor(options: SourceOptions, pool: ScanPool, ahead: LookAhead | undefined) {
     this.#options = options
+    this.#ahead = ahead
     this.#root = new TreeRoot(options.path)
     this.#pool = pool
     this.#watcher = new TreeWatcher(options)
@@ -217,7 +223,7 @@ class TreeSource implements DirectorySource {
         this.#at = position
         return true
       }
-      this.#index = this.#store.load(position)
+      this.#index = (await this.#loadAhead(position)) ?? this.#store.load(position)
       if (this.#index !== undefined) {
         this.#name = randomUUID()
         this.#at = position
@@ -241,6 +247,26 @@ class TreeSource implements DirectorySource {
     this.#at = { index: this.#name, pass: 0, complete: false, held: false }
     this.#store.clear()
     return false
+  }
+
+  /** The index, when the look ahead went by it, and this read may count on that look. */
+  async #loadAhead(position: DirectoryPosition): Promise<TreeIndex | undefined> {
+    const read = await this.#ahead?.loaded
+    if (read === undefined || read.root !== this.#root.identity) return undefined
+    const index = this.#store.loadRead(position, read)
+    if (index !== undefined) this.#aheadIndex = index
+    return index
+  }
+
+  /** Once, for the first look: writers that are held now, or events that were asked for, were not when it began. */
+  #takeAhead(what: HintedNames | 'all', index: TreeIndex): LookAhead | undefined {
+    const ahead = this.#ahead
+    this.#ahead = undefined
+    const counts = index === this.#aheadIndex && what === 'all' && this.#held === undefined
+    this.#aheadIndex = undefined
+    if (counts && this.#watcher.hints === undefined) return ahead
+    ahead?.stop()
+    return undefined
   }
 
   /** An empty directory in place of a full one is a file system that is not mounted sooner than a tree that was emptied. */
@@ -364,6 +390,7 @@ class TreeSource implements DirectorySource {
       root: this.#root.fd,
       index,
       hints: this.#watcher.hints,
+      ahead: this.#takeAhead(what, index),
       racyMs: this.#root.racyMs,
       signal,
       onWatchFailure: reason =>

@@ -9,6 +9,7 @@ import { ENOENT } from '../../os/tree-calls.ts'
 import { entryFlag } from './entry-flags.ts'
 import { type HintedNames, type TreeHints, watchMask } from './hints.ts'
 import { linkedPaths } from './link-groups.ts'
+import type { LookAhead } from './look-ahead.ts'
 import type { ScanPool } from './scan-pool.ts'
 import type { LookAnswer, LookItem } from './scan-protocol.ts'
 import { TreeBlock } from './tree-block.ts'
@@ -27,6 +28,8 @@ export interface LookOptions {
   readonly root: number
   readonly index: TreeIndex
   readonly hints: TreeHints | undefined
+  /** Has begun already, by this index. */
+  readonly ahead: LookAhead | undefined
   readonly racyMs: number
   readonly signal: AbortSignal
   /** No more watches can be added, for this reason. */
@@ -68,10 +71,20 @@ class TreeLook {
 
   async everything(): Promise<void> {
     this.#names('.', ['.'])
+    const { hints, index, ahead } = this.#options
+    hints?.takeLost()
+    const begun = ahead?.end(index)
+    for (const path of begun?.looked ?? []) this.#whole.add(path)
     this.#all('')
-    this.#options.hints?.takeLost()
-    for (const path of this.#options.index.directories.keys()) if (path !== '.') this.#all(path)
+    for (const path of begun?.rest ?? index.directories.keys()) if (path !== '.') this.#all(path)
     await this.#run()
+    if (begun !== undefined) {
+      this.#take(
+        begun.looked.map(path => ({ path })),
+        await begun.answer,
+      )
+      await this.#run()
+    }
     await this.#findGone()
   }
 

@@ -14,7 +14,8 @@ import {
   signatureMatches,
   type TreeBlock,
 } from './tree-block.ts'
-import { loadTree, TreeFile, TreeIndex } from './tree-index.ts'
+import { TreeFile, TreeIndex } from './tree-index.ts'
+import { loadTree } from './tree-load.ts'
 
 function scratch(t: TestContext): string {
   const path = fs.mkdtempSync(join(tmpdir(), 'hotspare-tree-index-'))

@@ -24,13 +24,14 @@
  */
 import fs from 'node:fs'
 import { xxh64 } from '@node-rs/xxhash'
-import { HotspareError, isSystemError } from '../../os/errors.ts'
-import type { Signature } from './tree-block.ts'
-import { TreeBlock } from './tree-block.ts'
+import type { Signature, TreeBlock } from './tree-block.ts'
+import type { LoadedGroup } from './tree-load.ts'
 
-const magic = Buffer.from('hsTREE01', 'latin1')
-const headBytes = 48
-const readBytesMax = 512 * 1024 * 1024
+/** Of a group (see tree-load.ts for the reading). */
+export const magic = Buffer.from('hsTREE01', 'latin1')
+export const headBytes = 48
+/** Of one call. */
+export const readBytesMax = 512 * 1024 * 1024
 const copyBytes = 1024 * 1024
 /** The file may grow to this, and to so many times the size of what it says. */
 const fileBytesMin = 4 * 1024 * 1024
@@ -75,137 +76,6 @@ export class TreeIndex {
 }
 
 export type TreeChange = readonly [path: string, block: TreeBlock | undefined]
-
-export interface LoadedGroup {
-  readonly number: number
-  readonly header: Buffer
-  readonly start: number
-  readonly end: number
-}
-
-export interface LoadedTree {
-  readonly index: TreeIndex
-  /** The last group that was taken. */
-  readonly group: LoadedGroup
-}
-
-/**
- * Reads a tree's file; undefined when there is none, or no group of it is wanted. With `wanted`, the last group that it
- * accepts is where the reading ends. Throws `state-damaged`.
- */
-export function loadTree(path: string, wanted?: (header: Buffer) => boolean): LoadedTree | undefined {
-  const bytes = readShared(path)
-  if (bytes === undefined) return undefined
-  const groups = readGroups(bytes, path)
-  let last = groups.length - 1
-  if (wanted !== undefined) while (last >= 0 && !wanted((groups[last] as Group).header)) last--
-  const group = groups[last]
-  if (group === undefined) return undefined
-  const index = new TreeIndex()
-  for (const each of groups.slice(0, last + 1)) applyTable(bytes, each, index)
-  return { index, group }
-}
-
-interface Group extends LoadedGroup {
-  readonly table: Buffer
-  readonly rows: number
-}
-
-function readShared(path: string): Buffer | undefined {
-  let fd: number
-  try {
-    fd = fs.openSync(path, 'r')
-  } catch (error) {
-    if (isSystemError(error, 'ENOENT')) return undefined
-    throw error
-  }
-  try {
-    const size = fs.fstatSync(fd).size
-    const bytes = Buffer.from(new SharedArrayBuffer(Math.max(size, 8)))
-    let done = 0
-    while (done < size) {
-      const length = fs.readSync(fd, bytes, done, Math.min(size - done, readBytesMax), done)
-      if (length === 0) break
-      done += length
-    }
-    return bytes.subarray(0, done)
-  } finally {
-    fs.closeSync(fd)
-  }
-}
-
-function readGroups(bytes: Buffer, path: string): Group[] {
-  const groups: Group[] = []
-  let at = 0
-  while (at < bytes.length) {
-    const group = readGroup(bytes, at)
-    if (group === undefined || group.number !== groups.length + 1) {
-      if (laterGroup(bytes, at, groups.length + 1)) throw damaged(path, at)
-      break
-    }
-    groups.push(group)
-    at = group.end
-  }
-  return groups
-}
-
-/** Where a group begins, its length; undefined when no head stands there. */
-function readHead(bytes: Buffer, at: number): { number: number; length: number } | undefined {
-  if (at + headBytes > bytes.length || bytes.compare(magic, 0, 8, at, at + 8) !== 0) return undefined
-  if (xxh64(bytes.subarray(at, at + 40)) !== bytes.readBigUInt64LE(at + 40)) return undefined
-  return { number: bytes.readUInt32LE(at + 8), length: Number(bytes.readBigUInt64LE(at + 24)) }
-}
-
-function readGroup(bytes: Buffer, at: number): Group | undefined {
-  const head = readHead(bytes, at)
-  if (head === undefined) return undefined
-  const end = at + head.length
-  if (end > bytes.length || head.length < headBytes) return undefined
-  if (xxh64(bytes.subarray(at + headBytes, end)) !== bytes.readBigUInt64LE(at + 32)) return undefined
-  const headerEnd = at + headBytes + bytes.readUInt32LE(at + 12)
-  return {
-    number: head.number,
-    start: at,
-    end,
-    header: Buffer.from(bytes.subarray(at + headBytes, headerEnd)),
-    rows: bytes.readUInt32LE(at + 16),
-    table: bytes.subarray(headerEnd, headerEnd + bytes.readUInt32LE(at + 20)),
-  }
-}
-
-/** True when a whole group that comes later stands behind a place: then what is there is damage, and no torn end. */
-function laterGroup(bytes: Buffer, at: number, number: number): boolean {
-  for (let from = at + 1; ; ) {
-    const found = bytes.indexOf(magic, from)
-    if (found < 0) return false
-    const group = found % 8 === 0 ? readGroup(bytes, found) : undefined
-    if (group !== undefined && group.number > number) return true
-    from = found + 1
-  }
-}
-
-function damaged(path: string, offset: number): HotspareError {
-  return new HotspareError(
-    'state-damaged',
-    `${path} is damaged at offset ${offset}: what stands there is not what was written.`,
-    { details: { path, offset } },
-  )
-}
-
-function applyTable(bytes: Buffer, group: Group, index: TreeIndex): void {
-  const { table } = group
-  let at = 0
-  for (let row = 0; row < group.rows; row++) {
-    const start = group.start + Number(table.readBigUInt64LE(at))
-    const length = Number(table.readBigUInt64LE(at + 8))
-    const pathLength = table.readUInt32LE(at + 16)
-    at += 20
-    const path = table.toString('latin1', at, at + pathLength)
-    at += pathLength
-    if (length === 0) index.directories.delete(path)
-    else index.directories.set(path, new TreeBlock(bytes.subarray(start, start + length)))
-  }
-}
 
 /** All of a group, copied before it is summed: threads may be at work on what is `pending` in a block. */
 function encodeGroup(number: number, header: Uint8Array, changes: readonly TreeChange[]): Buffer {
