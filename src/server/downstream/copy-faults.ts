@@ -174,7 +174,7 @@ export class CopyFaults {
     tell(
       'error',
       'store-quarantined',
-      `Store '${store}' takes nothing more until it is released: ${what} (${quarantine.message})`,
+      `Store '${store}' takes nothing more until it is released: ${what} (${quarantine.message}). 'hotspare release ${store}' tries it again; with --synchronise the copy gets what differs.`,
     )
   }
 
