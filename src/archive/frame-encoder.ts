@@ -9,7 +9,7 @@ import { HotspareError } from '../os/errors.ts'
 import { type ArchiveFormat, encodeFrame, frameBytes, zstdParameters } from './compression.ts'
 
 /** Of memory that frames are written to, one after another. */
-const chunkBytes = 1024 * 1024
+const chunkBytes = 2 * 1024 * 1024
 
 export class FrameEncoder {
   readonly #format: ArchiveFormat
@@ -17,7 +17,8 @@ export class FrameEncoder {
   readonly #idle: ZstdContext[] = []
   readonly #all: ZstdContext[] = []
   readonly #waiting: ((context: ZstdContext) => void)[] = []
-  readonly #contextsMax = availableParallelism() + 1
+  /** One for each core: more of them take the memory next to the cores from one another. */
+  readonly #contextsMax = availableParallelism()
 
   constructor(format: ArchiveFormat, level: number) {
     this.#format = format

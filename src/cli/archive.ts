@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import type { Command } from 'commander'
 import { type ArchiveMember, archive, listArchive, verifyArchive } from '../daemon/archive.ts'
 import { errorCodes, HotspareError } from '../os/errors.ts'
@@ -35,7 +36,14 @@ interface Options extends CommonOptions {
   readonly consistent?: boolean
 }
 
+/**
+ * Of Node.js's pool, which is made when it is first used: each core has a frame to compress, and one thread is left for
+ * files. More of them would take the memory next to the cores from one another. What the user says counts.
+ */
+const poolThreads = String(availableParallelism() + 1)
+
 export function registerArchive(program: Command, context: CommandContext): void {
+  process.env.UV_THREADPOOL_SIZE ??= poolThreads
   addCommand(program, 'archive', 'a tar archive of a copy, read back and checked; or look into one', help)
     .argument('<target>', 'the copy; with --list or --verify the archive')
     .argument('[file]', "the archive to make, or '-'; with --verify the copy to compare with")
