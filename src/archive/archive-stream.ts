@@ -46,7 +46,8 @@ export async function streamArchive(
     }
     signal.throwIfAborted()
     await frames.room()
-    options.onProgress({ bytes, totalBytes: Math.max(bytes, snapshot.totalBytes) })
+    const { totalBytes } = snapshot
+    if (totalBytes !== undefined) options.onProgress({ bytes, totalBytes: Math.max(bytes, totalBytes) })
   }
   frames.write(headers.end())
   frames.writeZeros(wholeBytes(frames.written) - frames.written)

@@ -100,9 +100,12 @@ export interface Snapshot {
    * whole pass over it.
    */
   readonly consistent: boolean
-  /** What will come, for a display: bytes of content, holes included. */
-  readonly totalBytes: number
-  readonly totalEntries: number
+  /**
+   * What will come, for a display: bytes of content, holes included. Undefined until it was counted, which may be while
+   * the first batches are used.
+   */
+  readonly totalBytes: number | undefined
+  readonly totalEntries: number | undefined
   /**
    * All entries in ascending order of the paths' bytes, with '/' behind a directory's name for this order: so a
    * directory stands before what it holds. Once. Reads ahead by a bounded number of batches. Throws `digest-mismatch`,

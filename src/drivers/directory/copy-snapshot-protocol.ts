@@ -13,6 +13,8 @@ export interface SnapshotThreadData {
 
 export type SnapshotRequest =
   | { readonly kind: 'open' }
+  /** How much there is of it all. */
+  | { readonly kind: 'count' }
   /** The next entries, packed into the memory with their content (copy-snapshot-batch.ts). */
   | { readonly kind: 'batch'; readonly memory: SharedArrayBuffer }
   /** More of a large file, by its number, from where the last request ended. */

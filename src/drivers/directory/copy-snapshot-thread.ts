@@ -21,6 +21,8 @@ import type { CopyCommit } from './copy-status.ts'
 
 const { path: copyPath, sidecar, provedLater } = workerData as SnapshotThreadData
 
+/** A file of `smallContentBytesMax` fits. */
+const firstBatchBytesMax = smallContentBytesMax
 /** Of one batch: each of them is held open. */
 const largeFilesMax = 16
 
@@ -45,6 +47,10 @@ class SnapshotReading {
   #left: readonly [string, CopyNode] | undefined
 
   open(): SnapshotAnswer {
+    return { commit: this.#copy.state.status.shown as CopyCommit }
+  }
+
+  count(): SnapshotAnswer {
     const seen = new Set<FileNode>()
     let totalBytes = 0
     let totalEntries = 1
@@ -61,11 +67,13 @@ class SnapshotReading {
         totalBytes += node.size
       }
     }
-    return { commit: this.#copy.state.status.shown as CopyCommit, totalBytes, totalEntries }
+    return { totalBytes, totalEntries }
   }
 
   batch(shared: SharedArrayBuffer): SnapshotAnswer {
     const memory = new BatchMemory(shared)
+    // whoever waits for the first has nothing to do meanwhile
+    const bytesMax = this.#rootGiven ? batchBytesMax : firstBatchBytesMax
     let used = 0
     const largeBefore = this.#lastLarge
     while (memory.hasRoom && this.#lastLarge - largeBefore < largeFilesMax) {
@@ -82,7 +90,7 @@ class SnapshotReading {
         memory.add({ kind: 'hardlink', path, node, to: first })
         continue
       }
-      if (node.size <= smallContentBytesMax && used + node.size > batchBytesMax) {
+      if (node.size <= smallContentBytesMax && used + node.size > bytesMax) {
         this.#left = next
         break
       }
@@ -281,6 +289,8 @@ function answer(request: SnapshotRequest): SnapshotAnswer {
   switch (request.kind) {
     case 'open':
       return reading.open()
+    case 'count':
+      return reading.count()
     case 'batch':
       return reading.batch(request.memory)
     case 'piece':

@@ -95,8 +95,8 @@ class SnapshotThread {
 class DirectorySnapshot implements Snapshot {
   readonly commit: ConsistentCommit
   readonly consistent: boolean
-  readonly totalBytes: number
-  readonly totalEntries: number
+  totalBytes: number | undefined
+  totalEntries: number | undefined
   readonly #options: SnapshotOptions
   readonly #thread: SnapshotThread
   readonly #content: FileLock
@@ -108,21 +108,20 @@ class DirectorySnapshot implements Snapshot {
   #closed = false
 
   constructor(options: SnapshotOptions, thread: SnapshotThread, content: FileLock, opened: SnapshotAnswer) {
-    const { commit, totalBytes = 0, totalEntries = 0 } = opened
+    const { commit } = opened
     if (commit === undefined) throw missing(options.path)
     this.#options = options
     this.#thread = thread
     this.#content = content
     this.commit = toConsistent(commit)
     this.consistent = commit.consistent
-    this.totalBytes = totalBytes
-    this.totalEntries = totalEntries
     this.#first = this.#ask()
     this.#first.catch(() => undefined)
   }
 
   async *batches(): AsyncGenerator<SnapshotBatch> {
     let bytes = 0
+    let counted: Promise<void> | undefined
     try {
       let next = this.#first ?? this.#ask()
       this.#first = undefined
@@ -130,20 +129,34 @@ class DirectorySnapshot implements Snapshot {
         const { memory, answer } = await next
         this.#options.signal.throwIfAborted()
         const { count = 0, extras = [] } = answer
-        if (count === 0) return
+        if (count === 0) {
+          await counted
+          return
+        }
         // one is read while the one before is used
         next = this.#ask()
         next.catch(() => undefined)
+        if (counted === undefined) {
+          counted = this.#count()
+          counted.catch(() => undefined)
+        }
         const entries = memory.entries(count, extras, large => this.#stream(large))
         for (const entry of entries) if (entry.kind === 'file') bytes += entry.size
         yield { entries, release: this.#releaseOf(memory) }
-        this.#options.onProgress({ bytes, totalBytes: this.totalBytes })
+        if (this.totalBytes !== undefined) this.#options.onProgress({ bytes, totalBytes: this.totalBytes })
       }
     } catch (error) {
       throw describeSystemError(error, `reading the copy '${this.#options.path}'`)
     } finally {
       if (this.#options.provedLater !== true) await this.close()
     }
+  }
+
+  /** When there are batches to work on already: it takes as long as the reading of one. */
+  async #count(): Promise<void> {
+    const { totalBytes, totalEntries } = await this.#thread.ask({ kind: 'count' })
+    this.totalBytes = totalBytes
+    this.totalEntries = totalEntries
   }
 
   async #ask(): Promise<FilledBatch> {
