@@ -9,7 +9,7 @@ import { HotspareError } from '../os/errors.ts'
 import { type ArchiveFormat, encodeFrame, frameBytes, zstdParameters } from './compression.ts'
 
 /** Of memory that frames are written to, one after another. */
-const chunkBytes = 2 * 1024 * 1024
+const chunkBytes = 1024 * 1024
 
 export class FrameEncoder {
   readonly #format: ArchiveFormat

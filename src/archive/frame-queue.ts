@@ -15,8 +15,8 @@ export interface ArchiveFrame {
 export class FrameQueue {
   readonly #encoder: FrameEncoder
   readonly #give: (frame: ArchiveFrame) => Promise<void>
-  /** Enough for all threads to have work while a batch is read, which is about two frames. */
-  readonly #waitingMax = availableParallelism() + 1
+  /** Enough for all threads to have work while a batch is read: a frame is 1 MiB. */
+  readonly #waitingMax = availableParallelism() + 6
   readonly #free: Buffer<ArrayBuffer>[] = []
   #current = Buffer.allocUnsafeSlow(frameBytes)
   #used = 0
