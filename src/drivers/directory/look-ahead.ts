@@ -80,3 +80,38 @@ export class LookAhead {
     Atomics.store(new Int32Array(this.#claimed), 0, 2 ** 31 - 1)
   }
 }
+
+/** A source's look ahead, if it has one: for its first look alone. */
+export class AheadUse {
+  #ahead: LookAhead | undefined
+  #index: TreeIndex | undefined
+
+  constructor(ahead: LookAhead | undefined) {
+    this.#ahead = ahead
+  }
+
+  /** The index that the look went by, when `load` finds it to be the right one; of the root that is open now. */
+  async index(
+    root: string,
+    load: (read: LoadedAhead) => TreeIndex | undefined,
+  ): Promise<TreeIndex | undefined> {
+    const read = await this.#ahead?.loaded
+    this.#index = read === undefined || read.root !== root ? undefined : load(read)
+    return this.#index
+  }
+
+  /** The first read is over. */
+  end(): void {
+    this.#ahead?.stop()
+    this.#ahead = undefined
+    this.#index = undefined
+  }
+
+  /** Once, at the first look; `counts`: that look may build on one that began before. */
+  take(index: TreeIndex, counts: boolean): LookAhead | undefined {
+    const ahead = counts && index === this.#index ? this.#ahead : undefined
+    if (ahead !== undefined) this.#ahead = undefined
+    this.end()
+    return ahead
+  }
+}

@@ -23,7 +23,7 @@ import { ArenaPool } from './arena-pool.ts'
 import { GroupedEntries } from './grouped-entries.ts'
 import type { HintedNames } from './hints.ts'
 import { IndexStore } from './index-store.ts'
-import type { LookAhead } from './look-ahead.ts'
+import { AheadUse, type LookAhead } from './look-ahead.ts'
 import { isEmptyPlan, type PassPlan, pathIn, planPass } from './pass-plan.ts'
 import type { PassOptions, PassRun } from './pass-run.ts'
 import { type DirectoryPosition, decodePosition, encodePosition } from './position.ts'
@@ -32,6 +32,7 @@ import { SilentFiles } from './silent-files.ts'
 import { Signature, type TreeBlock } from './tree-block.ts'
 import { lookAtTree } from './tree-difference.ts'
 import { type TreeChange, TreeIndex } from './tree-index.ts'
+import type { TreeBytes } from './tree-load.ts'
 import { TreeNotices } from './tree-notices.ts'
 import { TreeRoot } from './tree-root.ts'
 import { TreeWatcher } from './tree-watcher.ts'
@@ -105,9 +106,7 @@ class TreeSource implements DirectorySource {
   /** Names the index in the commits that follow; anew after each loading and comparing, so that no two states have the same name. */
   #name = randomUUID() as string
   #held: Held | undefined
-  /** Until the first look. */
-  #ahead: LookAhead | undefined
-  #aheadIndex: TreeIndex | undefined
+  readonly #ahead: AheadUse
   #reading = false
   #walkMs = 0
   /** Every directory has had its watch since the last look at everything. */
@@ -118,7 +117,7 @@ class TreeSource implements DirectorySource {
 
   constructor(options: SourceOptions, pool: ScanPool, ahead: LookAhead | undefined) {
     this.#options = options
-    this.#ahead = ahead
+    this.#ahead = new AheadUse(ahead)
     this.#root = new TreeRoot(options.path)
     this.#pool = pool
     this.#watcher = new TreeWatcher(options)
@@ -155,6 +154,7 @@ class TreeSource implements DirectorySource {
       throw this.#described(error)
     } finally {
       this.#reading = false
+      this.#ahead.end()
       if (!ended) {
         // what was read is not what the copy has: the index of its position is loaded when it is known
         this.#at = undefined
@@ -223,7 +223,8 @@ class TreeSource implements DirectorySource {
         this.#at = position
         return true
       }
-      this.#index = (await this.#loadAhead(position)) ?? this.#store.load(position)
+      const load = (read: TreeBytes) => this.#store.loadRead(position, read)
+      this.#index = (await this.#ahead.index(this.#root.identity, load)) ?? this.#store.load(position)
       if (this.#index !== undefined) {
         this.#name = randomUUID()
         this.#at = position
@@ -247,26 +248,6 @@ class TreeSource implements DirectorySource {
     this.#at = { index: this.#name, pass: 0, complete: false, held: false }
     this.#store.clear()
     return false
-  }
-
-  /** The index, when the look ahead went by it, and this read may count on that look. */
-  async #loadAhead(position: DirectoryPosition): Promise<TreeIndex | undefined> {
-    const read = await this.#ahead?.loaded
-    if (read === undefined || read.root !== this.#root.identity) return undefined
-    const index = this.#store.loadRead(position, read)
-    if (index !== undefined) this.#aheadIndex = index
-    return index
-  }
-
-  /** Once, for the first look: writers that are held now, or events that were asked for, were not when it began. */
-  #takeAhead(what: HintedNames | 'all', index: TreeIndex): LookAhead | undefined {
-    const ahead = this.#ahead
-    this.#ahead = undefined
-    const counts = index === this.#aheadIndex && what === 'all' && this.#held === undefined
-    this.#aheadIndex = undefined
-    if (counts && this.#watcher.hints === undefined) return ahead
-    ahead?.stop()
-    return undefined
   }
 
   /** An empty directory in place of a full one is a file system that is not mounted sooner than a tree that was emptied. */
@@ -385,12 +366,15 @@ class TreeSource implements DirectorySource {
     signal: AbortSignal,
   ): Promise<{ readonly blocks: Map<string, TreeBlock> }> {
     const startedMs = this.#options.clock.nowMs()
+    const { hints } = this.#watcher
+    // writers that are held now, or events that were asked for, were not when a look ahead began
+    const ahead = this.#ahead.take(index, what === 'all' && this.#held === undefined && hints === undefined)
     const difference = await lookAtTree(what, {
       pool: this.#pool,
       root: this.#root.fd,
       index,
-      hints: this.#watcher.hints,
-      ahead: this.#takeAhead(what, index),
+      hints,
+      ahead,
       racyMs: this.#root.racyMs,
       signal,
       onWatchFailure: reason =>
