@@ -177,3 +177,31 @@ test('a log that is closed twice at once is let go of once, when all is written'
   const again = await openTestLog(storage, many)
   assert.equal(again.log.subscribers()[0]?.acknowledged, 7)
 })
+
+for (const [name, act] of Object.entries(acts)) {
+  test(`${name}: whoever wants a sync meanwhile has it, or hears that the log was begun anew; never that it is broken`, async () => {
+    const { log, storage } = await prepare()
+    const heard: Promise<string>[] = []
+    let isAsked = false
+    storage.replan(() => {
+      // what asking itself does to the disk is no reason to ask
+      if (isAsked) return { kind: 'go' }
+      isAsked = true
+      heard.push(
+        log.sync().then(
+          () => 'synced',
+          error => error.code,
+        ),
+      )
+      isAsked = false
+      return { kind: 'go' }
+    })
+    await act.run(log)
+    storage.replan(noFaults)
+    const said = new Set(await Promise.all(heard))
+    assert.ok(said.has('log-removed'), `nobody asked while it had no segments: ${[...said]}`)
+    assert.deepEqual(new Set([...said, 'synced', 'log-removed']), new Set(['synced', 'log-removed']))
+    await log.sync()
+    assert.equal(log.next, act.next)
+  })
+}

@@ -80,11 +80,11 @@ export class LogParts implements SpacedLog, TrimmedLog {
     this.reader = new LogReader(storage, this.segments, this.writer)
   }
 
-  /** They do nothing more; `why` is told to whoever reads. What was not synced may be lost. */
+  /** They do nothing more; `why` is told to whoever reads, or waits for a sync. What was not synced may be lost. */
   retire(why: (number: number) => HotspareError): Promise<void> {
     this.reader.end(why)
     void this.trimmer.end() // what it would do waits for who calls this, and then does nothing
-    return this.writer.close()
+    return this.writer.close(why(this.last + 1))
   }
 
   get bytes(): number {

@@ -390,7 +390,7 @@ class SegmentLog implements Log, LastingLog {
       failed = error
     }
     for (const sink of [...this.#sinks.values()]) await sink.close().catch(() => undefined) // void after a crash, too
-    await writer.close().catch(() => undefined) // nothing is left to be written
+    await writer.close(this.#ended).catch(() => undefined) // nothing is left to be written
     await this.#lock.release()
     if (failed !== undefined) throw failed
   }
@@ -409,5 +409,8 @@ function unopened(cause: unknown): HotspareError {
 }
 
 function begunAnew(number: number): HotspareError {
-  return new HotspareError('log-removed', `The log was begun anew, or cut, while it was read at ${number}.`)
+  return new HotspareError(
+    'log-removed',
+    `The log was begun anew, or cut, while transaction ${number} was waited for.`,
+  )
 }

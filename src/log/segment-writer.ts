@@ -54,8 +54,9 @@ export class SegmentWriter {
   #mayBeLonger = false
   #durable: number
   #failed: unknown
+  #closedBy: HotspareError | undefined
   #closed: Promise<void> | undefined
-  readonly #groups = new SyncGroups(group => this.#turns.run(() => this.#sync(group)))
+  readonly #groups = new SyncGroups(group => this.#turns.runAtOnce(() => this.#sync(group)))
 
   constructor(
     storage: Storage,
@@ -96,6 +97,7 @@ export class SegmentWriter {
   }
 
   check(): void {
+    if (this.#closedBy !== undefined) throw this.#closedBy
     if (this.#failed === undefined) return
     throw new HotspareError(
       'log-closed',
@@ -150,7 +152,7 @@ export class SegmentWriter {
 
   /** Makes all whole transactions durable. */
   sync(): Promise<void> {
-    if (this.#failed !== undefined) return rejected(() => this.check())
+    if (this.#failed !== undefined || this.#closedBy !== undefined) return rejected(() => this.check())
     const { last } = this.#segment
     return this.#durable >= last ? Promise.resolve() : this.#groups.wait(last)
   }
@@ -287,10 +289,10 @@ export class SegmentWriter {
     this.#mayBeLonger = false
   }
 
-  /** What was not synced may be lost. */
-  close(): Promise<void> {
+  /** What was not synced may be lost; `why` is told to whoever waits for that, or comes. */
+  close(why: HotspareError): Promise<void> {
     this.#closed ??= this.#turns.run(async () => {
-      this.#failed ??= new HotspareError('log-closed', 'The log was closed.')
+      this.#closedBy = why
       await this.#file.close()
     })
     return this.#closed

@@ -1,4 +1,4 @@
-/** One after another: what is run here begins when all before it has ended, in whatever way; at once when it has. */
+/** One after another: what is run here begins when all before it has ended, in whatever way. */
 export class Turns {
   #last: Promise<unknown> = Promise.resolve()
   #waiting = 0
@@ -10,18 +10,28 @@ export class Turns {
   /** Rejects with the signal's reason when that aborts before the turn has come; nothing is done then. */
   run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     let hasBegun = false
-    const begin = async () => {
-      signal?.throwIfAborted()
-      hasBegun = true
-      return work()
-    }
-    const begun = this.isFree ? begin() : this.#last.then(begin)
+    const ended = this.#take(
+      this.#last.then(() => {
+        signal?.throwIfAborted()
+        hasBegun = true
+        return work()
+      }),
+    )
+    return signal === undefined ? ended : orGivenUp(ended, signal, () => !hasBegun)
+  }
+
+  /** As `run`, and begins within this call when nothing is before it. */
+  runAtOnce<T>(work: () => Promise<T>): Promise<T> {
+    return this.isFree ? this.#take(work()) : this.run(work)
+  }
+
+  #take<T>(turn: Promise<T>): Promise<T> {
     this.#waiting++
-    const ended = begun.finally(() => {
+    const ended = turn.finally(() => {
       this.#waiting--
     })
     this.#last = ended.catch(() => undefined) // whoever asked for it hears of it
-    return signal === undefined ? ended : orGivenUp(ended, signal, () => !hasBegun)
+    return ended
   }
 }
 
