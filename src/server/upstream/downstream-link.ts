@@ -11,11 +11,15 @@ import type { Log } from '../../log/log.ts'
 import { HotspareError } from '../../os/errors.ts'
 import type { StoreName } from '../../stream/entry.ts'
 import { compareEpochs, epochText } from '../../stream/epoch.ts'
+import type { Chain } from '../../stream/log-piece.ts'
 import type { Control } from '../control.ts'
 import { decideSubscription, type SubscribeDecision } from '../subscribing.ts'
 import { Declined, RemoteStore } from './remote-store.ts'
 import { type Mark, Shipping } from './shipping.ts'
 import type { Serving, ServingEnd, UpstreamOptions } from './upstream.ts'
+
+/** So often at most a log that begins anew begins with something else. */
+const beginningsMax = 10
 
 /** What the role gives to the links: where the log of a primary or a standby goes on, and how stores are brought. */
 export interface LinkHost {
@@ -277,16 +281,14 @@ export class DownstreamLink implements Serving {
   async #begin(decision: Extract<SubscribeDecision, { readonly kind: 'go-on' | 'restart' }>): Promise<void> {
     const { log, options } = this.#host
     const { settings, machine, tell } = options
-    const next = decision.kind === 'restart' ? this.#host.restartAt() : decision.next
-    this.#next = next
+    const planned = decision.kind === 'restart' ? this.#host.restartAt() : decision.next
+    this.#next = planned
     for (const store of decision.sync) this.#syncing.add(store)
     this.#host.joined(this, decision.sync)
     // before it counts as kept for: else it would go on without them, were the session to break now
     if (decision.sync.length > 0) await this.#host.owe(this.peer, decision.sync)
-    await this.#keepFrom(next)
-    const chain = await log.chainAfter(next - 1)
-    if (chain === undefined)
-      throw new HotspareError('log-removed', `Transaction ${next - 1} is not known to the log any more.`)
+    const { next, chain } = await this.#keptFrom(planned, decision.kind === 'restart')
+    this.#next = next
     this.#shipping = new Shipping({
       log,
       clock: machine.clock,
@@ -311,6 +313,29 @@ export class DownstreamLink implements Serving {
     const stores = decision.sync.length === 0 ? '' : `, and has to be given ${decision.sync.join(', ')}`
     tell('info', 'subscribed', `'${this.peer}' takes the log from transaction ${next}${stores}.`)
     this.#host.changed()
+  }
+
+  /**
+   * From where on the log is kept for it, and the chain before that. What a log that begins anew was to begin with may have
+   * been removed since, which others have: it begins with what comes then.
+   */
+  async #keptFrom(
+    planned: number,
+    isAnew: boolean,
+  ): Promise<{ readonly next: number; readonly chain: Chain }> {
+    let next = planned
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#keepFrom(next)
+        const chain = await this.#host.log.chainAfter(next - 1)
+        if (chain !== undefined) return { next, chain }
+        throw new HotspareError('log-removed', `Transaction ${next - 1} is not known to the log any more.`)
+      } catch (error) {
+        const isRemoved = error instanceof HotspareError && error.code === 'log-removed'
+        if (!isAnew || !isRemoved || tries === beginningsMax) throw error
+        next = this.#host.restartAt()
+      }
+    }
   }
 
   /** For who is no subscriber nothing is kept while it is away: it compares all its stores when it comes again. */

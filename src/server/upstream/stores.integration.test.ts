@@ -30,6 +30,7 @@ import { packsDriver } from '../../drivers/packs/driver.ts'
 import { sqliteDriver } from '../../drivers/sqlite/driver.ts'
 import { systemClock } from '../../os/clock.ts'
 import { nodeStorage } from '../../os/node-storage.ts'
+import type { Storage } from '../../os/storage.ts'
 import { storeName } from '../../stream/entry.ts'
 import { TestServer } from './testing/test-server.ts'
 
@@ -55,7 +56,7 @@ class Family {
     this.#root = root
   }
 
-  async open(name: string): Promise<TestServer> {
+  async open(name: string, storage: Storage = nodeStorage): Promise<TestServer> {
     const root = join(this.#root, name)
     await mkdir(join(root, 'data'), { recursive: true })
     const upstream = upstreams[name]
@@ -66,7 +67,7 @@ class Family {
       clock: systemClock,
       driver: this.#driver,
       ...(this.#driver === packsDriver ? { profile: 'generic' } : {}),
-      storage: nodeStorage,
+      storage,
       root,
     })
     this.servers.set(name, server)
@@ -281,15 +282,27 @@ test('sqlite: with a writer at full speed standbys come, and reading is interrup
   try {
     await mkdir(join(root, 'a', 'data'), { recursive: true })
     const live = join(root, 'a', 'data', store)
-    const writer = spawn(process.execPath, [writerScript, live, '--seconds', '4', '--rows', '3'], {
+    const writer = spawn(process.execPath, [writerScript, live, '--seconds', '6', '--rows', '3'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const written = once(writer, 'exit')
     await once(writer.stdout, 'data')
     writer.stdout.resume()
-    const a = await family.open('a')
+    let beforeOwed: () => Promise<void> = async () => {}
+    const a = await family.open('a', {
+      ...nodeStorage,
+      async rename(from, to) {
+        if (String(to).endsWith('/below.json')) await beforeOwed()
+        await nodeStorage.rename(from, to)
+      },
+    })
     for (const name of ['b', 'c', 'd']) {
       await family.open(name)
+      if (name === 'c') {
+        // what its log was to begin with is removed meanwhile, since 'b' has it
+        const { first } = a.log
+        beforeOwed = () => inTime(() => a.log.first > first, 'the log is trimmed')
+      }
       const { serving } = family.connect(name)
       await inTime(() => serving.state === 'shipping', `${name} is synchronised`)
       for (let i = 0; i < 20; i++) await a.upstream.drain(AbortSignal.timeout(20_000))
