@@ -2,18 +2,26 @@
 import { workerData } from 'node:worker_threads'
 import { type CheckpointThreadData, slot, task } from './checkpointer.ts'
 import { openDatabase } from './engine.ts'
+import { QuietMoment } from './quiet-moment.ts'
+import { WalIndex } from './wal-index.ts'
 
-const { path, shared, failures } = workerData as CheckpointThreadData
+const { path, shmFd, shared, failures } = workerData as CheckpointThreadData
 const state = new Int32Array(shared)
 
 try {
   const database = openDatabase(path)
+  let index: WalIndex | undefined
   try {
-    database.exec('PRAGMA wal_autocheckpoint = 0')
+    index = new WalIndex(shmFd)
+    const quiet = new QuietMoment(index)
+    quiet.await()
+    // the engine connects to the log with the first statement that reads
+    database.exec('PRAGMA wal_autocheckpoint = 0; PRAGMA schema_version')
     const checkpoint = database.prepare('PRAGMA wal_checkpoint(PASSIVE)')
     for (;;) {
       Atomics.wait(state, slot.task, task.none)
       if (Atomics.load(state, slot.task) === task.end) break
+      quiet.await()
       const row = checkpoint.get() as { busy: number; log: number; checkpointed: number }
       Atomics.store(state, slot.busy, row.busy)
       Atomics.store(state, slot.log, row.log)
@@ -23,6 +31,7 @@ try {
       Atomics.notify(state, slot.task)
     }
   } finally {
+    index?.close()
     database.close()
   }
 } catch (error) {

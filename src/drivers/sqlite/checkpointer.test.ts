@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { type Checkpoint, Checkpointer } from './checkpointer.ts'
+import { openShared } from './descriptors.ts'
 import { resultCode, sqliteCode } from './engine.ts'
 import { LiveDatabase } from './live-database.ts'
 
@@ -49,7 +50,9 @@ test('a checkpoint moves all that is in the log, and says so once', async t => {
   const checkpointer = new Checkpointer(path)
   t.after(() => checkpointer.close())
   assert.equal(checkpointer.take(), undefined)
-  checkpointer.begin()
+  const shm = openShared(`${path}-shm`, 'write')
+  t.after(() => shm.release())
+  checkpointer.begin(shm.fd)
   const { complete, done, frames } = await ended(() => checkpointer.take())
   assert.deepEqual({ complete, done }, { complete: true, done: true })
   assert.ok(frames > 0)
@@ -59,7 +62,7 @@ test('a checkpoint moves all that is in the log, and says so once', async t => {
 test('what the engine says against a checkpoint reaches whoever began it', async t => {
   const checkpointer = new Checkpointer(join(scratch(t), 'missing.db'))
   t.after(() => checkpointer.close())
-  checkpointer.begin()
+  checkpointer.begin(-1)
   await assert.rejects(
     ended(() => checkpointer.take()),
     error => sqliteCode(error) === resultCode.cannotOpen,

@@ -15,6 +15,8 @@ const endMsMax = 30_000
 
 export interface CheckpointThreadData {
   readonly path: string
+  /** Of the `-shm` file; it stays open, as closing it would lose this process's locks. */
+  readonly shmFd: number
   readonly shared: SharedArrayBuffer
   /** Takes the properties of an error that ended the thread. */
   readonly failures: MessagePort
@@ -57,9 +59,9 @@ export class Checkpointer {
     return this.#worker === undefined ? 0 : 1
   }
 
-  /** None is running. */
-  begin(): void {
-    this.#worker ??= this.#start()
+  /** None is running. `shmFd` names the database's `-shm` file, for reading and writing, until `close`. */
+  begin(shmFd: number): void {
+    this.#worker ??= this.#start(shmFd)
     this.#begun = true
     Atomics.store(this.#state, slot.task, task.checkpoint)
     Atomics.notify(this.#state, slot.task)
@@ -89,11 +91,12 @@ export class Checkpointer {
     this.#worker = undefined
   }
 
-  #start(): Worker {
+  #start(shmFd: number): Worker {
     const extension = import.meta.url.slice(-3)
     const worker = new Worker(new URL(`./checkpoint-thread${extension}`, import.meta.url), {
       workerData: {
         path: this.#path,
+        shmFd,
         shared: this.#state.buffer as SharedArrayBuffer,
         failures: this.#failures.port2,
       } satisfies CheckpointThreadData,

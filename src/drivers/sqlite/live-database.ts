@@ -15,6 +15,7 @@ import { type Checkpoint, Checkpointer, checkpointOf } from './checkpointer.ts'
 import { type DatabaseHeader, databaseHeaderBytes, parseDatabaseHeader } from './database-header.ts'
 import { openShared, type SharedDescriptor } from './descriptors.ts'
 import { openDatabase, resultCode, sqliteCode } from './engine.ts'
+import { pauseShortly, QuietMoment } from './quiet-moment.ts'
 import { WalIndex, type WalIndexHeader } from './wal-index.ts'
 
 /** The `-shm` bytes that carry the five read locks (WAL_READ_LOCK(0..4) in wal.c). */
@@ -25,8 +26,6 @@ const checkpointLockOffset = 121
 /** A writer whose checkpoint has nothing to move holds that lock for a microsecond. */
 const checkpointLockTries = 50
 const indexTriesMax = 200
-/** With a twentieth of a millisecond between them; a writer that has died there is the engine's to see to. */
-const wholeIndexTriesMax = 200
 
 const readAsync = promisify(read)
 
@@ -50,6 +49,9 @@ export class LiveDatabase {
   #walFd: number | undefined
   #shm: SharedDescriptor | undefined
   #index: WalIndex | undefined
+  #quiet: QuietMoment | undefined
+  /** All read locks are ours: nobody commits. */
+  #writersPause = false
   /** Readers with an open read transaction, the older first. */
   #held: Reader[] = []
 
@@ -123,12 +125,18 @@ export class LiveDatabase {
 
   /** What the log's index says is committed; undefined when a writer died while it wrote that. A read transaction is held. */
   committed(): WalIndexHeader | undefined {
-    this.#index ??= new WalIndex(this.#shmFile().fd)
+    this.#index ??= this.#openIndex()
     // a writer is at it for microseconds, unless it has died there: then the engine's next reader mends it
     for (let tries = 1; ; tries++) {
       const header = this.#index.read()
       if (header !== undefined || tries === indexTriesMax) return header
     }
+  }
+
+  #openIndex(): WalIndex {
+    const index = new WalIndex(this.#shmFile().fd)
+    this.#quiet = new QuietMoment(index)
+    return index
   }
 
   /** What the index says of a frame that `committed` told of. */
@@ -192,8 +200,9 @@ export class LiveDatabase {
   beginRead(): void {
     assert(this.#held.length < 2, 'at most two read transactions overlap')
     const free = this.#readers.find(reader => !this.#held.includes(reader)) as Reader
-    this.#awaitWholeIndex()
     free.database.exec('BEGIN')
+    // the engine reads the index with the first statement
+    this.#awaitQuiet()
     try {
       free.touch.get()
     } catch (error) {
@@ -203,18 +212,8 @@ export class LiveDatabase {
     this.#held.push(free)
   }
 
-  /**
-   * A reader that meets the index while its header is written takes the engine's write lock for a moment, to see whether
-   * the writer has died: an application that has read and now writes, and meets that, gets SQLITE_BUSY at once.
-   */
-  #awaitWholeIndex(): void {
-    const index = this.#index
-    for (
-      let tries = 0;
-      index !== undefined && index.read() === undefined && tries < wholeIndexTriesMax;
-      tries++
-    )
-      pauseShortly()
+  #awaitQuiet(): void {
+    if (!this.#writersPause) this.#quiet?.await()
   }
 
   get overlaps(): boolean {
@@ -232,6 +231,7 @@ export class LiveDatabase {
 
   /** Moves what readers allow from the log into the database file, without waiting for anybody or blocking writers. */
   checkpoint(): Checkpoint {
+    this.#awaitQuiet()
     return checkpointOf(this.#checkpoint.get() as { busy: number; log: number; checkpointed: number })
   }
 
@@ -247,7 +247,7 @@ export class LiveDatabase {
     }
     this.endOlderReads()
     // the engine lets go of the lock when its checkpoint ends: the lock is this process's
-    this.#checkpointer.begin()
+    this.#checkpointer.begin(fd)
   }
 
   get isCheckpointing(): boolean {
@@ -291,6 +291,7 @@ export class LiveDatabase {
     if (this.#othersInProcess()) return undefined
     if (!this.#lockReads(patienceMs)) return undefined
     const startMs = performance.now()
+    this.#writersPause = true
     try {
       if (!drain()) return undefined
       this.beginRead()
@@ -306,6 +307,7 @@ export class LiveDatabase {
 
   /** Ends what `lockReads` began; the read transaction under it goes too, and a new one begins. */
   #unlockReads(): void {
+    this.#writersPause = false
     this.endReads()
     unlockRange((this.#shm as SharedDescriptor).fd, readLocksOffset, readLocksCount)
     this.beginRead()
@@ -351,10 +353,4 @@ export class LiveDatabase {
     }
     return open > ours
   }
-}
-
-const never = new Int32Array(new SharedArrayBuffer(4))
-
-function pauseShortly(): void {
-  Atomics.wait(never, 0, 0, 0.05)
 }

@@ -74,10 +74,17 @@ export class LogRelief {
     let pages = yield* this.#reader.rotate(seen)
     // what is taken from here on lies behind our read, and no checkpoint moves it
     const { bytes } = this.#reader
-    pages = (yield* this.#drainWhileCheckpointing(seen)) ?? pages
-    const { complete, done } = this.#live.checkpoint()
-    if (done) this.#reader.noteMoved(complete ? this.#reader.bytes : bytes)
-    if (complete) pages = (yield* this.#reader.rotate(seen)) ?? pages
+    while (this.#live.isCheckpointing) {
+      pages = (yield* this.#reader.drainWindows(seen)) ?? pages
+      await this.#options.clock.sleep(checkpointLookMs)
+    }
+    let checkpoint = this.#reader.noteCheckpoint()
+    // little is not worth a thread
+    if (!checkpoint?.done) {
+      checkpoint = this.#live.checkpoint()
+      if (checkpoint.done) this.#reader.noteMoved(checkpoint.complete ? this.#reader.bytes : bytes)
+    }
+    if (checkpoint.complete) pages = (yield* this.#reader.rotate(seen)) ?? pages
     return pages
   }
 
@@ -92,16 +99,6 @@ export class LogRelief {
     }
     // where two reads overlap still, not all is known to be taken: at the next look
     if (!this.#live.overlaps) pages = (yield* this.#pause(fill, seen)) ?? pages
-    return pages
-  }
-
-  async *#drainWhileCheckpointing(seen?: PageSet): AsyncGenerator<Entry, number | undefined> {
-    let pages: number | undefined
-    while (this.#live.isCheckpointing) {
-      pages = (yield* this.#reader.drainWindows(seen)) ?? pages
-      await this.#options.clock.sleep(checkpointLookMs)
-    }
-    this.#reader.noteCheckpoint()
     return pages
   }
 

@@ -89,6 +89,18 @@ export class WalIndex {
     }
   }
 
+  /** The number of commits; it goes round after 2^32 of them. */
+  get change(): number {
+    return Atomics.load(this.#words, 2)
+  }
+
+  /** False while somebody writes the header, or when they died there. */
+  get isWhole(): boolean {
+    for (let i = 0; i < headerWords; i++)
+      if (Atomics.load(this.#words, i) !== Atomics.load(this.#words, headerWords + i)) return false
+    return true
+  }
+
   /** Frames up to this one are in the database file as well. */
   get backfilled(): number {
     return Atomics.load(this.#words, 24) >>> 0

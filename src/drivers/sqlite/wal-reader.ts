@@ -15,6 +15,7 @@
 import type { Clock } from '../../os/clock.ts'
 import { HotspareError } from '../../os/errors.ts'
 import type { Commit, Entry, Position, StoreName } from '../../stream/entry.ts'
+import type { Checkpoint } from './checkpointer.ts'
 import { CommitLooks } from './commit-looks.ts'
 import type { LiveDatabase } from './live-database.ts'
 import { PageChanges, type PageSet } from './page-changes.ts'
@@ -351,9 +352,11 @@ export class WalReader {
     this.#settled = false
   }
 
-  /** Takes note of a checkpoint that has ended in its thread. */
-  noteCheckpoint(): void {
-    if (this.#live.takeCheckpoint()?.done) this.#checkpointedBytes = this.#checkpointingBytes
+  /** Takes note of a checkpoint that has ended in its thread, and gives it, once. */
+  noteCheckpoint(): Checkpoint | undefined {
+    const ended = this.#live.takeCheckpoint()
+    if (ended?.done) this.#checkpointedBytes = this.#checkpointingBytes
+    return ended
   }
 
   *#transaction(window: WalWindow): Generator<Entry> {
