@@ -1,4 +1,5 @@
 /** Two ends of a session without a connection: for tests of what speaks over one. Deterministic. */
+import { decodeMessage, encodeMessage } from '../../link/message-codec.ts'
 import type { LinkMessage } from '../../link/messages.ts'
 import type { Channel, Hello, Session, SessionFigures } from '../../link/session.ts'
 import { MemoryQueue } from '../../os/testing/memory-queue.ts'
@@ -52,7 +53,8 @@ class EndOfPair implements Session {
     const input = this.#input.queue(name)
     const output = this.#output.queue(name)
     return {
-      send: message => output.write(message),
+      // as over a link, nothing of the sender's is the receiver's
+      send: message => output.write(decodeMessage(encodeMessage(message))),
       messages: () => input.read(),
       close: () => output.end(),
     }
