@@ -1,7 +1,8 @@
 /** Figures of processes, and what to make of many of them. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
 
 export interface Run {
   readonly seconds: number
@@ -21,6 +22,21 @@ export async function run(command: string, given: readonly string[]): Promise<Ru
   clearInterval(sampling)
   if (child.exitCode !== 0) throw new Error(`${command} ${given.join(' ')}: status ${child.exitCode}`)
   return { seconds: (performance.now() - startMs) / 1000, peakBytes }
+}
+
+/**
+ * Before a measurement: nothing is left to be written to the disk of `directory`, and `bytes` of free memory were just used.
+ * A virtual machine may get its memory from its host only as it touches it, and give back what is free: what is measured then
+ * is that, as it takes ten times as long as writing into memory that is there.
+ */
+export async function settle(directory: string, bytes = 2 ** 30): Promise<void> {
+  await run('sync', [])
+  const path = join(directory, 'memory')
+  const block = Buffer.alloc(2 ** 20)
+  const fd = openSync(path, 'w')
+  for (let written = 0; written < bytes; written += block.length) writeSync(fd, block)
+  closeSync(fd)
+  rmSync(path)
 }
 
 export async function ended(child: ChildProcess): Promise<void> {

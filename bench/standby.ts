@@ -3,16 +3,7 @@
  * durable at the standby, the first synchronisation, and how long until a promoted standby can be written to.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import {
-  chmodSync,
-  closeSync,
-  copyFileSync,
-  mkdirSync,
-  openSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs'
+import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -23,7 +14,7 @@ import { freePort } from '../src/os/testing/free-port.ts'
 import type { PromotionReport, ServerStatus } from '../src/server/server.ts'
 import type { Benchmark, Setting } from './bench.ts'
 import { makeDatabase } from './first-copy.ts'
-import { end, ended, median, percentile, run } from './measure.ts'
+import { end, ended, median, percentile, run, settle } from './measure.ts'
 
 const writerScript = fileURLToPath(new URL('../test/writers/sqlite-writer.ts', import.meta.url))
 const patienceMs = 120_000
@@ -103,11 +94,11 @@ export const standbyFirst: Benchmark = {
     try {
       for (let i = 0; i < Math.min(Math.max(scale.runs, 1), 3); i++) {
         const rsynced = join(directory, `rsync-${i}.db`)
-        await settle(directory, scale.bytes)
+        await settle(directory, memoryFactor * scale.bytes)
         const theirs = await run('rsync', ['-a', '-e', ssh.command, original, `127.0.0.1:${rsynced}`])
         const synced = await run('sync', [rsynced])
         const oursMs = await Pair.with(setting, `first-${i}`, original, async pair => {
-          await settle(directory, scale.bytes)
+          await settle(directory, memoryFactor * scale.bytes)
           await pair.serve('alpha')
           const startMs = performance.now()
           await pair.serve('beta')
@@ -134,20 +125,6 @@ export const standbyFirst: Benchmark = {
       },
     ]
   },
-}
-
-/**
- * Nothing is left to be written to the disk, and `bytes` of free memory were just used: a virtual machine may get its memory
- * from its host only as it touches it, which takes ten times as long as writing into it.
- */
-async function settle(directory: string, bytes: number): Promise<void> {
-  await run('sync', [])
-  const path = join(directory, 'memory')
-  const block = Buffer.alloc(1024 * 1024)
-  const fd = openSync(path, 'w')
-  for (let written = 0; written < bytes * memoryFactor; written += block.length) writeSync(fd, block)
-  closeSync(fd)
-  rmSync(path)
 }
 
 /** From SIGKILL of the primary to a row that is written into the promoted replica. */
