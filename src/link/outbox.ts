@@ -141,7 +141,6 @@ export class Outbox {
       if (bytes + more > batchBytesMax) break
       bytes += more
     }
-    // nobody else has the frames
     const batch = end === this.#taken + 1 ? first : Buffer.concat(this.#frames.slice(this.#taken, end), bytes)
     if (end === this.#frames.length) {
       this.#frames = []
@@ -162,6 +161,7 @@ export class Outbox {
         await this.#bucket.take(slice.length, this.#signal)
         this.#writingSinceMs = this.#clock.nowMs()
       }
+      // nobody else has the frame: its memory may be used again
       await this.#stream.write(slice, at + slice.length === bytes.length ? () => giveLarge(bytes) : undefined)
       const nowMs = this.#clock.nowMs()
       const tookMs = nowMs - startMs
