@@ -1,6 +1,5 @@
 /** Frames out of a byte stream, in order, with bounded memory. Payloads are views, and stay valid. */
 import { HotspareError } from '../os/errors.ts'
-import { takeLarge } from '../os/large-buffers.ts'
 import { frameHeaderBytes, readFrame } from '../stream/frame.ts'
 
 export class FrameInput {
@@ -59,7 +58,7 @@ export class FrameInput {
     const rest = this.#chunk.length - this.#at
     const bytes = rest + frame.missingBytes
     this.#check(bytes - frameHeaderBytes)
-    this.#partial = takeLarge(bytes)
+    this.#partial = Buffer.allocUnsafe(bytes)
     this.#filled = 0
     return this.#takePartial(this.#partial)
   }
@@ -78,7 +77,7 @@ export class FrameInput {
     // the header is whole: now its length is known
     const bytes = partial.length + frame.missingBytes
     this.#check(bytes - frameHeaderBytes)
-    const grown = takeLarge(bytes)
+    const grown = Buffer.allocUnsafe(bytes)
     partial.copy(grown, 0, 0, this.#filled)
     this.#partial = grown
     return this.#takePartial(grown)

@@ -23,15 +23,6 @@ export function takeLarge(bytes: number): Buffer {
   return Buffer.from(memory, 0, bytes)
 }
 
-/** Gives a buffer back at its first call; later ones do nothing, whoever has the memory then. */
-export function giverOf(view: Uint8Array): () => void {
-  let given = false
-  return () => {
-    if (!given) giveLarge(view)
-    given = true
-  }
-}
-
 /** Takes back the memory of a buffer or of a view of one; of one that was not taken here, or was given back, nothing. */
 export function giveLarge(view: Uint8Array): void {
   const memory = view.buffer as ArrayBuffer
