@@ -84,11 +84,9 @@ export class SocketStream implements ByteStream {
     }
   }
 
-  async write(data: Uint8Array, taken?: () => void): Promise<void> {
+  async write(data: Uint8Array): Promise<void> {
     this.#checkWritable()
-    this.#writable.write(data, error => {
-      if (error == null) taken?.()
-    })
+    this.#writable.write(data)
     if (this.#writable.writableLength <= writeBytesMax) return
     await new Promise<void>(resolve => {
       this.#drained.push(resolve)
