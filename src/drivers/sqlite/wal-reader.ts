@@ -69,7 +69,7 @@ export class WalReader {
     this.#digests = options.digests
   }
 
-  /** The last commit that was given, when nothing has been given since. */
+  /** The last commit that was given, when all before it is in it and nothing has been given since. */
   get last(): Position | undefined {
     return this.#last
   }
@@ -163,11 +163,15 @@ export class WalReader {
     const old = new WalTail(fd, before, Buffer.alloc(walHeaderBytes), this.#frames, place)
     if (place.frame === 0 || !old.holds(place)) return false
     this.#tail = old
-    yield* this.drainWindows()
-    if (!this.#isSuccessor(old)) return false
-    this.#tail = WalTail.open(fd, this.#frames)
-    if (this.#tail === undefined) return false
     this.#last = from
+    yield* this.drainWindows()
+    const next = this.#isSuccessor(old) ? WalTail.open(fd, this.#frames) : undefined
+    if (next === undefined) {
+      // what is given now follows on what has just been given, and is no whole transaction before its end
+      this.forget()
+      return false
+    }
+    this.#tail = next
     return true
   }
 
@@ -372,10 +376,10 @@ export class WalReader {
     yield { ...this.commit(this.#placeNow(), true), ...(upToMs === undefined ? {} : { upToMs }) }
   }
 
-  /** Ends what was given since the last one. */
+  /** Ends what was given since the last one. From one that is not consistent nobody goes on without a comparison. */
   commit(place: SqlitePosition, consistent: boolean): Commit {
     const position = encodePosition(place)
-    this.#last = position
+    this.#last = consistent ? position : undefined
     const timeMs = this.#options.clock.nowMs()
     const state = this.#digests.state
     return { type: 'commit', store: this.#options.store, position, consistent, timeMs, state }
