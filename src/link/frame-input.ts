@@ -1,5 +1,6 @@
 /** Frames out of a byte stream, in order, with bounded memory. Payloads are views, and stay valid. */
 import { HotspareError } from '../os/errors.ts'
+import { takeLarge } from '../os/large-buffers.ts'
 import { frameHeaderBytes, readFrame } from '../stream/frame.ts'
 
 export class FrameInput {
@@ -58,7 +59,7 @@ export class FrameInput {
     const rest = this.#chunk.length - this.#at
     const bytes = rest + frame.missingBytes
     this.#check(bytes - frameHeaderBytes)
-    this.#partial = Buffer.allocUnsafe(bytes)
+    this.#partial = takeLarge(bytes)
     this.#filled = 0
     return this.#takePartial(this.#partial)
   }
@@ -77,7 +78,7 @@ export class FrameInput {
     // the header is whole: now its length is known
     const bytes = partial.length + frame.missingBytes
     this.#check(bytes - frameHeaderBytes)
-    const grown = Buffer.allocUnsafe(bytes)
+    const grown = takeLarge(bytes)
     partial.copy(grown, 0, 0, this.#filled)
     this.#partial = grown
     return this.#takePartial(grown)

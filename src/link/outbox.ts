@@ -3,6 +3,7 @@
  * while that pays. Urgent frames (heartbeats, credits) go before those that wait.
  */
 import type { Clock } from '../os/clock.ts'
+import { giveLarge } from '../os/large-buffers.ts'
 import type { ByteStream } from '../os/transport.ts'
 import { CompressionChoice, type Compressor } from './compression.ts'
 import { TokenBucket } from './token-bucket.ts'
@@ -160,7 +161,8 @@ export class Outbox {
         await this.#bucket.take(slice.length, this.#signal)
         this.#writingSinceMs = this.#clock.nowMs()
       }
-      await this.#stream.write(slice)
+      // nobody else has the frame: its memory may be used again
+      await this.#stream.write(slice, at + slice.length === bytes.length ? () => giveLarge(bytes) : undefined)
       const nowMs = this.#clock.nowMs()
       const tookMs = nowMs - startMs
       this.#writingSinceMs = nowMs
@@ -179,6 +181,7 @@ export class Outbox {
     const bytes = await this.#compressor.compress(batch)
     const nowMs = this.#clock.nowMs()
     if (!this.#choice.packed(batch.length, bytes.length, nowMs - startMs, nowMs)) return batch
+    giveLarge(batch)
     return encodeWire({ kind: 'packed', rawBytes: batch.length, bytes })
   }
 

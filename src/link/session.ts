@@ -30,7 +30,10 @@ export interface Hello {
  * `channelWindowBytes` are under way.
  */
 export interface Channel {
-  /** Resolves when it may be forgotten by the sender (taken over, not delivered). Rejects when the session is over. */
+  /**
+   * Resolves when it was taken over, not delivered: the sender may forget it, and use its memory again. Rejects when the
+   * session is over.
+   */
   send(message: LinkMessage): Promise<void>
   /** Ends when the other side closes the channel; rejects when the session is over. Once. */
   messages(): AsyncIterable<LinkMessage>

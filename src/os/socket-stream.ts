@@ -84,9 +84,11 @@ export class SocketStream implements ByteStream {
     }
   }
 
-  async write(data: Uint8Array): Promise<void> {
+  async write(data: Uint8Array, taken?: () => void): Promise<void> {
     this.#checkWritable()
-    this.#writable.write(data)
+    this.#writable.write(data, error => {
+      if (error == null) taken?.()
+    })
     if (this.#writable.writableLength <= writeBytesMax) return
     await new Promise<void>(resolve => {
       this.#drained.push(resolve)

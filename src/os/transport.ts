@@ -10,8 +10,11 @@ export interface ByteStream {
   readonly certificate?: string
   /** The pieces that arrive, in order, as they come; ends when the other side has closed. Rejects when it broke. Once. */
   read(): AsyncIterable<Buffer>
-  /** Resolves when more may be written (backpressure); rejects when it is broken. */
-  write(data: Uint8Array): Promise<void>
+  /**
+   * Resolves when more may be written (backpressure); rejects when it is broken. `taken` is called when the stream no longer
+   * needs the data, unless it breaks before.
+   */
+  write(data: Uint8Array, taken?: () => void): Promise<void>
   /** Both directions are over; what was not sent yet may be lost. Idempotent. */
   close(): void
 }

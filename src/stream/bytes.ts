@@ -4,6 +4,7 @@
  */
 import { isUtf8 } from 'node:buffer'
 import { assert, HotspareError } from '../os/errors.ts'
+import { takeLarge } from '../os/large-buffers.ts'
 
 const int64Min = -(2n ** 63n)
 const int64Max = 2n ** 63n - 1n
@@ -16,7 +17,7 @@ let slab = Buffer.allocUnsafeSlow(slabBytes)
 let slabUsed = 0
 
 function cut(bytes: number): Buffer {
-  if (bytes > slabBytes / 8) return Buffer.allocUnsafeSlow(bytes)
+  if (bytes > slabBytes / 8) return takeLarge(bytes)
   if (slabUsed + bytes > slabBytes) {
     slab = Buffer.allocUnsafeSlow(slabBytes)
     slabUsed = 0

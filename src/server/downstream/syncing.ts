@@ -8,6 +8,7 @@
 import type { LinkMessage } from '../../link/messages.ts'
 import type { Channel } from '../../link/session.ts'
 import { HotspareError } from '../../os/errors.ts'
+import { giverOf } from '../../os/large-buffers.ts'
 import { decodeEntry } from '../../stream/codec.ts'
 import type { EntryPath, StoreName } from '../../stream/entry.ts'
 import { readFrame } from '../../stream/frame.ts'
@@ -70,12 +71,13 @@ async function take(store: StoreName, { replica }: CopyInSync, data: Buffer): Pr
     if (frame.kind !== 'frame') {
       throw new HotspareError('entry-invalid', `What came of store '${store}' is no whole entry.`)
     }
+    const isAlone = offset === 0 && frame.end === data.length
     offset = frame.end
     const entry = decodeEntry(frame.payload)
     if (entry.store !== store) {
       throw new HotspareError('entry-invalid', `An entry of store '${entry.store}' came for '${store}'.`)
     }
-    await replica.write(entry)
+    await replica.write(entry.type === 'write' && isAlone ? { ...entry, recycle: giverOf(data) } : entry)
   }
 }
 

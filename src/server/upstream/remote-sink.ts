@@ -6,6 +6,7 @@
  * disk and the link work side by side. What is durable is known at the end, when `settle` resolves: whoever pumps into
  * it acknowledges nothing before.
  */
+import { giveLarge } from '../../os/large-buffers.ts'
 import { encodeEntry } from '../../stream/codec.ts'
 import type { Entry, Position } from '../../stream/entry.ts'
 import type { Inventory, Sink } from '../../stream/sink.ts'
@@ -59,6 +60,7 @@ export class RemoteSink implements Sink {
     }
     await this.#send()
     await this.#remote.entries(frame)
+    giveLarge(frame)
   }
 
   async sync(): Promise<void> {
