@@ -10,6 +10,7 @@ import { nodeStorage } from '../../os/node-storage.ts'
 import { fc } from '../../os/testing/properties.ts'
 import { storeName } from '../../stream/entry.ts'
 import { pump } from '../../stream/pump.ts'
+import type { Sink } from '../../stream/sink.ts'
 import type { Source } from '../../stream/source.ts'
 import type { Notice, Replica } from '../driver.ts'
 import { sqliteDriver } from './driver.ts'
@@ -46,8 +47,8 @@ class World {
     this.application?.exec(sql)
   }
 
-  /** Brings the copy up to date, beginning to follow where nobody does. */
-  async follow(): Promise<void> {
+  /** Brings the copy up to date, beginning to follow where nobody does, unless the link to the copy breaks. */
+  async follow(breaks?: Break): Promise<void> {
     const sidecar = join(this.directory, 'sidecar')
     await mkdir(sidecar, { recursive: true })
     const machine = { storage: nodeStorage, clock: systemClock }
@@ -70,13 +71,24 @@ class World {
       onNotice,
     })
     const { signal } = new AbortController()
-    await pump({ store, source: this.source, sink: this.replica, clock: systemClock, signal, once: true })
+    const sink = breaks === undefined ? this.replica : breaking(this.replica, breaks)
+    try {
+      await pump({ store, source: this.source, sink, clock: systemClock, signal, once: true })
+    } catch (error) {
+      if (!(error instanceof BrokenLink)) throw error
+      await this.closeCopy()
+    }
   }
 
   async stop(): Promise<void> {
     await this.source?.close()
-    await this.replica?.close()
     this.source = undefined
+    await this.closeCopy()
+  }
+
+  /** The source goes on, and finds the copy where it was left. */
+  async closeCopy(): Promise<void> {
+    await this.replica?.close()
     this.replica = undefined
   }
 
@@ -88,6 +100,30 @@ class World {
     this.close()
     await this.stop()
     rmSync(this.directory, { recursive: true, force: true })
+  }
+}
+
+class BrokenLink extends Error {}
+
+/** Behind so many entries that follow on so many commits. */
+interface Break {
+  readonly commits: number
+  readonly entries: number
+}
+
+function breaking(sink: Sink, { commits, entries }: Break): Sink {
+  let commitsLeft = commits
+  let entriesLeft = entries
+  return {
+    position: name => sink.position(name),
+    inventory: async (name, purpose) => sink.inventory?.(name, purpose),
+    write: async entry => {
+      await sink.write(entry)
+      if (commitsLeft === 0 && --entriesLeft === 0) throw new BrokenLink()
+      if (entry.type === 'commit') commitsLeft--
+    },
+    sync: () => sink.sync(),
+    close: () => sink.close(),
   }
 }
 
@@ -115,6 +151,12 @@ const rows = (n: number, from: string) =>
 const act = (name: string, work: (world: World) => void | Promise<void>) =>
   fc.constant<Step>({ name, act: work })
 
+const breaks: fc.Arbitrary<Break> = fc.record({
+  commits: fc.nat(2),
+  entries: fc.integer({ min: 1, max: 4 }),
+})
+const told = ({ commits, entries }: Break) => `${commits} commits and ${entries} entries`
+
 const steps: fc.Arbitrary<Step>[] = [
   sql('insert', n => rows(n, `INSERT INTO t (a, b) SELECT i, randomblob(i * 40) FROM n`)),
   sql('insert large', n => `INSERT INTO t (a, b) VALUES (${n}, randomblob(${n * 5000}))`),
@@ -138,7 +180,24 @@ const steps: fc.Arbitrary<Step>[] = [
   act('application ends', world => world.close()),
   act('follow', world => world.follow()),
   act('follow', world => world.follow()),
+  breaks.map((at): Step => ({ name: `follow ${told(at)}`, act: world => world.follow(at) })),
   act('stop following', world => world.stop()),
+  fc.tuple(number, fc.nat(3), breaks).map(
+    ([n, restarts, at]): Step => ({
+      name: `${n} rows; the log begins anew ${restarts} times while nobody follows; follow ${told(at)}`,
+      act: async world => {
+        world.run(rows(n, 'INSERT INTO t (a, b) SELECT i, randomblob(900) FROM n'))
+        await world.follow()
+        await world.stop()
+        world.run(`UPDATE t SET a = a + 1 WHERE id = (SELECT max(id) FROM t) - ${n}`)
+        for (let i = restarts; i > 0; i--)
+          world.run(
+            `PRAGMA wal_checkpoint(RESTART); UPDATE t SET a = a + 1 WHERE id = (SELECT max(id) FROM t)`,
+          )
+        await world.follow(at)
+      },
+    }),
+  ),
   act('page size changes', async world => {
     await world.stop()
     world.close()

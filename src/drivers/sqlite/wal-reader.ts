@@ -164,13 +164,15 @@ export class WalReader {
     if (place.frame === 0 || !old.holds(place)) return false
     this.#tail = old
     this.#last = from
-    yield* this.drainWindows()
-    const next = this.#isSuccessor(old) ? WalTail.open(fd, this.#frames) : undefined
-    if (next === undefined) {
-      // what is given now follows on what has just been given, and is no whole transaction before its end
-      this.forget()
-      return false
+    let next: WalTail | undefined
+    try {
+      yield* this.drainWindows()
+      if (this.#isSuccessor(old)) next = WalTail.open(fd, this.#frames)
+    } finally {
+      // no commit of the old log may be gone on from before the new one is proved to follow, also when this is left
+      if (next === undefined) this.forget()
     }
+    if (next === undefined) return false
     this.#tail = next
     return true
   }
