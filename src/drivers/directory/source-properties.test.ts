@@ -7,6 +7,7 @@ import { nodeStorage } from '../../os/node-storage.ts'
 import { fc } from '../../os/testing/properties.ts'
 import { seed } from '../../os/testing/seed.ts'
 import type { Sink } from '../../stream/sink.ts'
+import { BrokenLink, breaking } from '../../stream/testing/broken-link.ts'
 import { directoryDriver } from './driver.ts'
 import { NaiveSink, rsyncDifference } from './testing/naive-sink.ts'
 import { RandomTree } from './testing/random-tree.ts'
@@ -26,6 +27,8 @@ interface Copy {
   /** The source's index is lost. */
   forget(): void
   close(): Promise<void>
+  /** A pass in which the link to it breaks; not every copy forgets what no commit followed. */
+  readonly mayBreak: boolean
 }
 
 function plainCopy(base: string): Copy {
@@ -37,6 +40,7 @@ function plainCopy(base: string): Copy {
       sink.forgetful = true
     },
     close: async () => {},
+    mayBreak: false,
   }
 }
 
@@ -66,15 +70,17 @@ function replicaCopy(base: string): Copy {
       await open?.close()
       open = undefined
     },
+    mayBreak: true,
   }
 }
 
 async function property(t: TestContext, makeCopy: (base: string) => Copy): Promise<void> {
   t.diagnostic(`HOTSPARE_SEED=${seed}`)
   /** How the index is there at the next pass. */
-  const between = fc.constantFrom('same process', 'restarted', 'index lost', 'watched')
+  const between = fc.constantFrom('same process', 'restarted', 'index lost', 'watched', 'link broken')
+  const breaks = fc.record({ commits: fc.nat(1), entries: fc.integer({ min: 1, max: 30 }) })
   const acts = fc.array(fc.nat(1_000_000), { minLength: 1, maxLength: 12 })
-  const passes = fc.array(fc.tuple(between, acts), { minLength: 1, maxLength: 6 })
+  const passes = fc.array(fc.tuple(between, acts, breaks), { minLength: 1, maxLength: 6 })
   const directory = scratch(t)
   let run = 0
   await fc.assert(
@@ -91,7 +97,7 @@ async function property(t: TestContext, makeCopy: (base: string) => Copy): Promi
       try {
         await opened.pass(await copy.sink())
         judge(live, copy.root, tree)
-        for (const [how, mixed] of script) {
+        for (const [how, mixed, at] of script) {
           for (const number of mixed) {
             random.mix(number)
             tree.edit()
@@ -104,6 +110,14 @@ async function property(t: TestContext, makeCopy: (base: string) => Copy): Promi
               copy.forget()
             } else await copy.close()
             opened = await openTree(t, live, index)
+          }
+          if (how === 'link broken' && copy.mayBreak) {
+            await opened.pass(breaking(await copy.sink(), at)).catch(error => {
+              if (!(error instanceof BrokenLink)) throw error
+              return copy.close()
+            })
+            random.mix(at.entries)
+            tree.edit()
           }
           if (how === 'watched') {
             opened.source.watch()

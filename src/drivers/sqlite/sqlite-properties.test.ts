@@ -10,8 +10,8 @@ import { nodeStorage } from '../../os/node-storage.ts'
 import { fc } from '../../os/testing/properties.ts'
 import { storeName } from '../../stream/entry.ts'
 import { pump } from '../../stream/pump.ts'
-import type { Sink } from '../../stream/sink.ts'
 import type { Source } from '../../stream/source.ts'
+import { type Break, BrokenLink, breaking } from '../../stream/testing/broken-link.ts'
 import type { Notice, Replica } from '../driver.ts'
 import { sqliteDriver } from './driver.ts'
 
@@ -100,30 +100,6 @@ class World {
     this.close()
     await this.stop()
     rmSync(this.directory, { recursive: true, force: true })
-  }
-}
-
-class BrokenLink extends Error {}
-
-/** Behind so many entries that follow on so many commits. */
-interface Break {
-  readonly commits: number
-  readonly entries: number
-}
-
-function breaking(sink: Sink, { commits, entries }: Break): Sink {
-  let commitsLeft = commits
-  let entriesLeft = entries
-  return {
-    position: name => sink.position(name),
-    inventory: async (name, purpose) => sink.inventory?.(name, purpose),
-    write: async entry => {
-      await sink.write(entry)
-      if (commitsLeft === 0 && --entriesLeft === 0) throw new BrokenLink()
-      if (entry.type === 'commit') commitsLeft--
-    },
-    sync: () => sink.sync(),
-    close: () => sink.close(),
   }
 }
 
