@@ -25,11 +25,11 @@ export async function run(command: string, given: readonly string[]): Promise<Ru
 }
 
 /**
- * Before a measurement: nothing is left to be written to the disk of `directory`, and `bytes` of free memory were just used.
+ * Before a measurement: nothing is left to be written to the disk, and `bytes` of free memory were just used, by a file in `directory`.
  * A virtual machine may get its memory from its host only as it touches it, and give back what is free: what is measured then
  * is that, as it takes ten times as long as writing into memory that is there.
  */
-export async function settle(directory: string, bytes = 2 ** 30): Promise<void> {
+export async function settle(directory: string, bytes: number): Promise<void> {
   await run('sync', [])
   const path = join(directory, 'memory')
   const block = Buffer.alloc(2 ** 20)
