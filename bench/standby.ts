@@ -3,13 +3,17 @@
  * durable at the standby, the first synchronisation, and how long until a promoted standby can be written to.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { callServer } from '../src/daemon/server-client.ts'
+import { parseTcpAddress } from '../src/os/tcp-transport.ts'
 import { freePort } from '../src/os/testing/free-port.ts'
 import type { PromotionReport, ServerStatus } from '../src/server/server.ts'
 import type { Benchmark, Setting } from './bench.ts'
@@ -17,45 +21,52 @@ import { makeDatabase } from './first-copy.ts'
 import { end, ended, median, percentile, run, settle } from './measure.ts'
 
 const writerScript = fileURLToPath(new URL('../test/writers/sqlite-writer.ts', import.meta.url))
+const bareChain = fileURLToPath(new URL('./processes/bare-chain.ts', import.meta.url))
 const patienceMs = 120_000
 /** Of the size of what is copied; the rest is for the processes themselves. */
 const memoryFactor = 1.5
 
-/** From each commit of a second application to its being durable at the standby, while a first one writes at full speed. */
+/**
+ * From each commit of a second application to its being durable at the standby, while a first one writes at full speed; and
+ * the same of two bare processes (bare-chain.ts), which say what the machine gives.
+ */
 export const standbyLatency: Benchmark = {
   name: 'standby-latency',
   async run(setting) {
     const seconds = Math.max(setting.scale.seconds, 3)
-    const { latencies, behindMs } = await Pair.with(setting, 'latency', undefined, pair =>
-      measureLatency(pair, seconds),
-    )
+    const bare = await bareLatency(setting.directory, seconds)
+    const { latencies, behindMs } = await Pair.with(setting, 'latency', undefined, async pair => {
+      write(pair.source, 'CREATE TABLE probe (id INTEGER PRIMARY KEY)')
+      await pair.start()
+      const latencies = await probed(pair.source, seconds, () => pair.allDurable())
+      const startMs = performance.now()
+      await pair.allDurable()
+      return { latencies, behindMs: performance.now() - startMs }
+    })
     const [p50, p99] = [percentile(latencies, 50), percentile(latencies, 99)]
+    const [bareP50, bareP99] = [percentile(bare, 50), percentile(bare, 99)]
     return [
       {
         what: "standby, the primary's writer at full speed: commit to durable at the standby",
-        against: '-',
+        against: `bare processes: p50 ${bareP50.toFixed(2)} ms, p99 ${bareP99.toFixed(2)} ms`,
         figure: `p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms; ${behindMs.toFixed(1)} ms behind at its end`,
         value: p50,
         toReach: 'p50 at most 5 ms, p99 at most 100 ms',
         reached: p50 <= 5 && p99 <= 100 && behindMs <= 1000,
-        details: { latencies, behindMs },
+        details: { latencies, behindMs, bare },
       },
     ]
   },
 }
 
-async function measureLatency(
-  pair: Pair,
-  seconds: number,
-): Promise<{ latencies: number[]; behindMs: number }> {
-  write(pair.source, 'CREATE TABLE probe (id INTEGER PRIMARY KEY)')
-  await pair.start()
+/** Milliseconds from each commit of its own, beside a writer at full speed, until `durable` resolves. The writer has ended then. */
+async function probed(path: string, seconds: number, durable: () => Promise<void>): Promise<number[]> {
   const given = ['--seconds', String(seconds), '--report-ms', '1000']
-  const writer = spawn(process.execPath, [writerScript, pair.source, ...given], {
+  const writer = spawn(process.execPath, [writerScript, path, ...given], {
     stdio: ['ignore', 'ignore', 'inherit'],
   })
   await sleep(1000)
-  const probe = new DatabaseSync(pair.source)
+  const probe = new DatabaseSync(path)
   probe.exec('PRAGMA busy_timeout = 10000; PRAGMA synchronous = NORMAL')
   const insert = probe.prepare('INSERT INTO probe DEFAULT VALUES')
   const latencies: number[] = []
@@ -63,16 +74,42 @@ async function measureLatency(
   while (performance.now() < endMs) {
     insert.run()
     const startMs = performance.now()
-    await pair.allDurable()
+    await durable()
     latencies.push(performance.now() - startMs)
     await sleep(3)
   }
   await ended(writer)
-  const startMs = performance.now()
-  await pair.allDurable()
-  const behindMs = performance.now() - startMs
   probe.close()
-  return { latencies, behindMs }
+  return latencies
+}
+
+async function bareLatency(under: string, seconds: number): Promise<number[]> {
+  const directory = join(under, 'bare')
+  mkdirSync(directory)
+  const path = join(directory, 'app.db')
+  const database = new DatabaseSync(path)
+  const children: ChildProcess[] = []
+  const begin = async (...given: readonly string[]) => {
+    const child = spawn(process.execPath, [bareChain, ...given], { stdio: ['ignore', 'pipe', 'inherit'] })
+    children.push(child)
+    for await (const line of createInterface({ input: child.stdout })) return line
+    throw new Error(`${given[0]}: it ended before it listened`)
+  }
+  try {
+    // open, so that the log stays where it is
+    database.exec('PRAGMA journal_mode = WAL; CREATE TABLE probe (id INTEGER PRIMARY KEY)')
+    const address = await begin('standby', directory)
+    const { host, port } = parseTcpAddress(await begin('primary', directory, `${path}-wal`, address))
+    const asking = connect({ host, port }).setNoDelay()
+    return await probed(path, seconds, async () => {
+      asking.write('?')
+      await once(asking, 'data')
+    }).finally(() => asking.destroy())
+  } finally {
+    for (const child of children) await end(child)
+    database.close()
+    rmSync(directory, { recursive: true })
+  }
 }
 
 /**
