@@ -28,7 +28,7 @@ const memoryFactor = 1.5
 
 /**
  * From each commit of a second application to its being durable at the standby, while a first one writes at full speed; and
- * the same of two bare processes (bare-chain.ts), which say what the machine gives.
+ * the same of two bare processes that move as many bytes (bare-chain.ts), beside the writer alone.
  */
 export const standbyLatency: Benchmark = {
   name: 'standby-latency',
@@ -103,7 +103,7 @@ async function bareLatency(under: string, seconds: number): Promise<number[]> {
     const asking = connect({ host, port }).setNoDelay()
     return await probed(path, seconds, async () => {
       asking.write('?')
-      await once(asking, 'data')
+      await once(asking, 'data', { signal: AbortSignal.timeout(patienceMs) })
     }).finally(() => asking.destroy())
   } finally {
     for (const child of children) await end(child)
