@@ -72,6 +72,12 @@ export interface ConsistentCommit {
   readonly state?: StateDigest
 }
 
+/** A copy as it stood at one commit, as a source for other copies: compared with what they have, it gives what differs. */
+export interface CopySource extends Source {
+  /** As it was recorded; what is read ends at it, with the driver's own position. */
+  readonly commit: ConsistentCommit
+}
+
 export interface Detection {
   /** 0 to 1: how sure the bytes make us. */
   readonly confidence: number
@@ -147,6 +153,12 @@ export interface Driver {
    * `target-incomplete`.
    */
   snapshot?(options: SnapshotOptions): Promise<Snapshot>
+  /**
+   * The same for another copy, where that takes less than a snapshot of all. The copy rests until it resolves, and is
+   * followed from then on. Throws as `snapshot` does; reading throws `target-changed` where the copy is not what was
+   * recorded.
+   */
+  openCopySource?(options: CopyOptions): Promise<CopySource>
   /** How far a stopped or running copy at `position` is behind the source, without attaching to it; undefined when it can't be told cheaply. */
   backlog(source: string, position: Position, profile?: string): Promise<Backlog | undefined>
 }

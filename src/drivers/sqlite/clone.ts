@@ -11,8 +11,8 @@ import { parentDirectory } from '../../os/storage.ts'
 import { tryReflink } from '../../os/syscalls.ts'
 import type { CloneOptions, CloneReport, ConsistentCommit } from '../driver.ts'
 import { digestFile, visitFrames } from './copy-pages.ts'
-import { openCopySnapshot, withScratchDigests } from './copy-snapshot.ts'
-import { type CopyContent, commitmentOf } from './copy-state.ts'
+import { contentChanged, openCopySnapshot, sourceCommit, withScratchDigests } from './copy-snapshot.ts'
+import type { CopyContent } from './copy-state.ts'
 import type { DatabaseSnapshot } from './database-snapshot.ts'
 
 const readAsync = promisify(read)
@@ -104,20 +104,8 @@ function verify(
   return withScratchDigests(options, 'clone', async digests => {
     await digestFile(fd, snapshot.pageBytes, digests, { signal: options.signal })
     const content = contents.find(candidate => candidate.state === digests.state)
-    if (content === undefined) {
-      throw new HotspareError(
-        'target-changed',
-        `${options.path} does not hold what was recorded: its digest is ${digests.state}, recorded is ${contents[0]?.state}. It was changed by somebody else, or is damaged: compare it with its source by --resync.`,
-      )
-    }
-    const commit = commitmentOf(content)
-    if (commit === undefined) {
-      throw new HotspareError(
-        'target-incomplete',
-        `${options.path} was taken over as it was found, and has not got a commit of its source yet.`,
-      )
-    }
-    return commit
+    if (content === undefined) throw contentChanged(options.path, digests.state, contents[0]?.state)
+    return sourceCommit(options.path, content)
   })
 }
 

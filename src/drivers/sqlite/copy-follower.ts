@@ -275,7 +275,9 @@ export class CopyFollower {
     const { logBytes } = this.#writer
     if (logBytes < this.#checkpointAtBytes) return
     const emptied = await this.#checkpoint()
-    this.#checkpointAtBytes = emptied ? this.#logBytesMax : this.#writer.logBytes + this.#logBytesMax / 4
+    // a reader that stands in the log may do so for long, and each attempt waits for it
+    const more = Math.max(this.#logBytesMax / 4, logBytes / 8)
+    this.#checkpointAtBytes = emptied ? this.#logBytesMax : this.#writer.logBytes + more
     if (emptied || this.#noticed || logBytes < logNoticeBytes) return
     this.#noticed = true
     this.#options.onNotice({

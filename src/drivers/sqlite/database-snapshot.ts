@@ -5,8 +5,9 @@
  * Nothing is changed: the connection is read-only, so that closing it neither checkpoints nor removes a log. Side
  * files that the engine made for it, because there were none, are removed again by the engine.
  */
-import { closeSync, existsSync, fstatSync, openSync, realpathSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, read as readCallback, realpathSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
+import { promisify } from 'node:util'
 import type { Clock } from '../../os/clock.ts'
 import { HotspareError } from '../../os/errors.ts'
 import { type CommittedLog, digestFile, overlayFrames, type ReadProgress } from './copy-pages.ts'
@@ -16,6 +17,7 @@ import type { PageDigests } from './page-digests.ts'
 import { frameOffset } from './wal-format.ts'
 import { WalIndex } from './wal-index.ts'
 
+const readAsync = promisify(readCallback)
 const attemptsMax = 1000
 const attemptDelayMs = 1
 const emptyLog: CommittedLog = { lastFrame: 0, salt1: 0, salt2: 0 }
@@ -99,6 +101,11 @@ export class DatabaseSnapshot {
   /** Of the committed frames. */
   get logBytes(): number {
     return this.log.lastFrame === 0 ? 0 : frameOffset(this.log.lastFrame + 1, this.pageBytes)
+  }
+
+  /** Of the database file alone. */
+  async readPagesAsync(buffer: Buffer, offset: number): Promise<number> {
+    return (await readAsync(this.databaseFd, buffer, 0, buffer.length, offset)).bytesRead
   }
 
   /** The digests of all pages, each read. */

@@ -51,6 +51,10 @@ export const sqliteDriver: Driver = {
     const { snapshotSqliteCopy } = await import('./snapshot.ts')
     return snapshotSqliteCopy(options)
   },
+  async openCopySource(options) {
+    const { openSqliteCopySource } = await import('./copy-source.ts')
+    return openSqliteCopySource(options)
+  },
   async backlog(source, position) {
     if (!existsSync(source)) return undefined
     const { walBacklog } = await import('./wal-backlog.ts')

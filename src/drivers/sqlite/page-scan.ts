@@ -1,5 +1,4 @@
 import { ChunkPool } from '../../os/chunk-pool.ts'
-import type { LiveDatabase } from './live-database.ts'
 
 export interface PageRun {
   readonly firstPage: number
@@ -8,12 +7,18 @@ export interface PageRun {
   recycle(): void
 }
 
+/** A database file. */
+export interface PageReader {
+  /** Resolves with the bytes that were read: less than asked for only at the file's end. */
+  readPagesAsync(buffer: Buffer, offset: number): Promise<number>
+}
+
 /** The pages of a database file as they are now, in ascending order, one run read ahead. Ends at the file's end. */
-export async function* scanPages(live: LiveDatabase, pageBytes: number): AsyncGenerator<PageRun> {
+export async function* scanPages(file: PageReader, pageBytes: number): AsyncGenerator<PageRun> {
   const pool = new ChunkPool()
   const readRun = async (firstPage: number): Promise<PageRun> => {
     const chunk = pool.take()
-    const bytes = await live.readPagesAsync(chunk, (firstPage - 1) * pageBytes)
+    const bytes = await file.readPagesAsync(chunk, (firstPage - 1) * pageBytes)
     let recycled = false
     return {
       firstPage,

@@ -3,24 +3,19 @@
  * transaction that ends at the state's own position.
  */
 import { blake3 } from '@napi-rs/blake-hash'
-import { xxh64 } from '@node-rs/xxhash'
+import type { ConsistentCommit, CopySource } from '../../drivers/driver.ts'
 import type { Snapshot, SnapshotEntry, SnapshotFile, SnapshotMetadata } from '../../drivers/snapshot.ts'
 import type { Change, Entry, EntryPath, Position, StoreName } from '../../stream/entry.ts'
+import { barePosition } from '../../stream/numbered-position.ts'
 import type { Inventory, InventoryFile, InventoryNode } from '../../stream/sink.ts'
-import type { ReadOptions, Source } from '../../stream/source.ts'
+import type { ReadOptions } from '../../stream/source.ts'
 
 const pieceBytesMax = 1024 * 1024
-const digestBytes = { 'blake3-256': 32, xxh64: 8 } as const
-/** In a SQLite database the page that holds this byte is nobody's content. */
-const lockByte = 2 ** 30
 
 export interface SnapshotSourceOptions {
   readonly store: StoreName
+  /** Closed with the source. */
   readonly snapshot: Snapshot
-  /** The driver's own position of that state. */
-  readonly position: Position
-  /** The store is a SQLite database: pages, and nothing but content. */
-  readonly sqlite: boolean
   /** The store is one file, of which only the content is kept. */
   readonly singleFile: boolean
 }
@@ -31,15 +26,19 @@ interface Held {
   readonly others: Map<string, InventoryNode['kind']>
 }
 
-export class SnapshotSource implements Source {
+export class SnapshotSource implements CopySource {
   readonly #options: SnapshotSourceOptions
 
   constructor(options: SnapshotSourceOptions) {
     this.#options = options
   }
 
+  get commit(): ConsistentCommit {
+    return this.#options.snapshot.commit
+  }
+
   async *read(_from: Position | undefined, options: ReadOptions): AsyncGenerator<Entry> {
-    const { store, snapshot, position } = this.#options
+    const { store, snapshot } = this.#options
     const held = await listed(await options.inventory())
     const removed = new Set<string>()
     const seen = new Set<string>()
@@ -59,12 +58,16 @@ export class SnapshotSource implements Source {
       for (const directory of directories.reverse()) yield attributesOf(store, directory)
     const { timeMs, state } = snapshot.commit
     const { consistent } = snapshot
+    const position = barePosition(snapshot.commit.position)
     yield { type: 'commit', store, position, consistent, timeMs, ...(state === undefined ? {} : { state }) }
   }
 
   async wait(): Promise<void> {}
   async acknowledge(): Promise<void> {}
-  async close(): Promise<void> {}
+
+  close(): Promise<void> {
+    return this.#options.snapshot.close()
+  }
 
   async *#change(entry: SnapshotEntry, held: Held, removed: Set<string>): AsyncGenerator<Change> {
     const { store, singleFile } = this.#options
@@ -98,27 +101,16 @@ export class SnapshotSource implements Source {
     const { store } = this.#options
     const { path, size } = entry
     const comparable =
-      held !== undefined && held.blockBytes > 0 && held.blockBytes <= pieceBytesMax ? held : undefined
+      held?.digest === 'blake3-256' && held.blockBytes > 0 && held.blockBytes <= pieceBytesMax
+        ? held
+        : undefined
     if (held === undefined && size === 0)
       yield { type: 'write', store, path, offset: 0, data: Buffer.alloc(0) }
-    const blockBytes = comparable?.blockBytes ?? pieceBytesMax
-    let gap: { readonly offset: number; readonly end: number } | undefined
-    for await (const { offset, data } of blocksOf(entry, blockBytes)) {
-      if (offset === 0 && this.#options.sqlite) gap = lockPageOf(data)
-      for (const part of without(offset, data.length, gap)) {
-        const bytes = data.subarray(part.offset - offset, part.end - offset)
-        if (comparable === undefined || this.#isPartial(part, offset, data)) {
-          yield { type: 'write', store, path, offset: part.offset, data: Buffer.from(bytes) }
-        } else if (!(await isSame(comparable, part.offset, bytes)))
-          yield { type: 'write', store, path, offset: part.offset, data: Buffer.from(bytes) }
-      }
+    for await (const { offset, data } of blocksOf(entry, comparable?.blockBytes ?? pieceBytesMax)) {
+      if (comparable === undefined || !(await isSame(comparable, offset, data)))
+        yield { type: 'write', store, path, offset, data: Buffer.from(data) }
     }
     if (held !== undefined && held.size > size) yield { type: 'truncate', store, path, size }
-  }
-
-  /** Blocks of pages are pages, so the gap takes whole ones. */
-  #isPartial(part: { readonly offset: number; readonly end: number }, offset: number, data: Buffer): boolean {
-    return part.offset !== offset || part.end !== offset + data.length
   }
 
   *#removals(held: Held, seen: ReadonlySet<string>, removed: Set<string>): Generator<Change> {
@@ -220,32 +212,5 @@ function* zeros(length: number): Generator<Buffer> {
 async function isSame(held: InventoryFile, offset: number, data: Buffer): Promise<boolean> {
   const heldBytes = Math.min(held.blockBytes, held.size - offset)
   if (heldBytes !== data.length) return false
-  const digest = Buffer.from(await held.digests(offset / held.blockBytes, 1))
-  if (held.digest === 'blake3-256') return blake3(data).equals(digest)
-  return digest.length === digestBytes.xxh64 && digest.readBigUInt64BE() === pageDigest(data)
-}
-
-/** As the driver 'sqlite' has it: of a page of zeros it is 1. */
-function pageDigest(page: Buffer): bigint {
-  return page.every(byte => byte === 0) ? 1n : xxh64(page)
-}
-
-function lockPageOf(head: Buffer): { readonly offset: number; readonly end: number } {
-  const told = head.readUInt16BE(16)
-  const pageBytes = told === 1 ? 65536 : told
-  const offset = Math.floor(lockByte / pageBytes) * pageBytes
-  return { offset, end: offset + pageBytes }
-}
-
-function without(
-  offset: number,
-  length: number,
-  gap: { readonly offset: number; readonly end: number } | undefined,
-): { readonly offset: number; readonly end: number }[] {
-  const end = offset + length
-  if (gap === undefined || gap.end <= offset || gap.offset >= end) return [{ offset, end }]
-  return [
-    { offset, end: Math.max(offset, gap.offset) },
-    { offset: Math.min(end, gap.end), end },
-  ].filter(part => part.end > part.offset)
+  return blake3(data).equals(await held.digests(offset / held.blockBytes, 1))
 }

@@ -5,8 +5,7 @@
  * Nobody else is concerned by that: the log stays what it is, and goes on for the downstream after the number at which
  * the copy was frozen.
  */
-import type { Driver } from '../../drivers/driver.ts'
-import type { Snapshot } from '../../drivers/snapshot.ts'
+import type { CopyOptions, CopySource, Driver } from '../../drivers/driver.ts'
 import { HotspareError } from '../../os/errors.ts'
 import type { Position, StoreName } from '../../stream/entry.ts'
 import { parseNumberedPosition } from '../../stream/numbered-position.ts'
@@ -29,8 +28,7 @@ const stopMsMax = 10_000
 type Standby = Pick<Downstream, 'whileResting' | 'applied' | 'mark' | 'onMark'>
 
 interface Frozen {
-  readonly driver: Driver
-  readonly snapshot: Snapshot
+  readonly source: CopySource
   /** All of the store up to this transaction is in it. */
   readonly number: number
   /** The driver's own. */
@@ -161,15 +159,8 @@ export class StandbyRole implements Role {
 
   async #bringOnce(link: DownstreamLink, store: StoreName, signal: AbortSignal): Promise<void> {
     const { machine, below, tell } = this.#options
-    const { driver, number, position, snapshot } = await this.#freeze(link, store, signal)
+    const { source, number, position } = await this.#freeze(link, store, signal)
     try {
-      const source = new SnapshotSource({
-        store,
-        snapshot,
-        position,
-        sqlite: driver.name === 'sqlite',
-        singleFile: driver.capabilities.singleFile,
-      })
       await syncRound({
         store,
         source,
@@ -177,7 +168,7 @@ export class StandbyRole implements Role {
         clock: machine.clock,
         signal,
         msMax: Number.POSITIVE_INFINITY,
-        compare: true,
+        compares: 'always',
         onFault: (_, error) => link.faulty(store, error),
       })
       await this.#end(link, store, number, position)
@@ -189,7 +180,7 @@ export class StandbyRole implements Role {
         `'${link.peer}' has store '${store}', and goes on with the log after ${number}.`,
       )
     } finally {
-      await snapshot.close()
+      await source.close()
     }
   }
 
@@ -206,21 +197,13 @@ export class StandbyRole implements Role {
   #freeze(link: DownstreamLink, store: StoreName, signal: AbortSignal): Promise<Frozen> {
     // who waits for the copy may wait long, and looks at the signal only then
     return abortable(
-      this.#downstream.whileResting(store, signal, at => this.#snapshot(link, store, at, signal)),
+      this.#downstream.whileResting(store, signal, at => this.#view(link, store, at, signal)),
       signal,
     )
   }
 
-  async #snapshot(
-    link: DownstreamLink,
-    store: StoreName,
-    at: RestingCopy,
-    signal: AbortSignal,
-  ): Promise<Frozen> {
-    const { driver } = at
-    if (driver.snapshot === undefined)
-      throw new HotspareError('unsupported', `The driver '${driver.name}' cannot freeze a copy.`)
-    const snapshot = await driver.snapshot({
+  async #view(link: DownstreamLink, store: StoreName, at: RestingCopy, signal: AbortSignal): Promise<Frozen> {
+    const source = await openCopySource(at.driver, {
       ...at.copy,
       signal,
       onProgress() {},
@@ -228,8 +211,8 @@ export class StandbyRole implements Role {
     })
     try {
       signal.throwIfAborted()
-      const numbered = parseNumberedPosition(snapshot.commit.position)
-      const position = numbered?.position ?? snapshot.commit.position
+      const numbered = parseNumberedPosition(source.commit.position)
+      const position = numbered?.position ?? source.commit.position
       // a copy that rests further than its newest frozen state has no number for that
       const number = position === at.position ? at.number : numbered?.number
       if (number === undefined || number < link.startedAt - 1) {
@@ -238,10 +221,19 @@ export class StandbyRole implements Role {
           `The copy of store '${store}' is at transaction ${number}, and '${link.peer}' at ${link.startedAt - 1}.`,
         )
       }
-      return { driver, number, position, snapshot }
+      return { source, number, position }
     } catch (error) {
-      await snapshot.close()
+      await source.close()
       throw error
     }
   }
+}
+
+async function openCopySource(driver: Driver, options: CopyOptions): Promise<CopySource> {
+  if (driver.openCopySource !== undefined) return driver.openCopySource(options)
+  if (driver.snapshot === undefined)
+    throw new HotspareError('unsupported', `The driver '${driver.name}' cannot freeze a copy.`)
+  const snapshot = await driver.snapshot(options)
+  const { store } = options
+  return new SnapshotSource({ store, snapshot, singleFile: driver.capabilities.singleFile })
 }

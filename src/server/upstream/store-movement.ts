@@ -137,7 +137,7 @@ export class StoreMovement {
       clock: this.#options.machine.clock,
       signal,
       msMax,
-      compare,
+      ...(compare ? { compares: 'told' } : {}),
       onFault: (link, error) => link.faulty(this.store, error),
     })
   }

@@ -28,8 +28,10 @@ export interface SyncRoundOptions<Peer> {
   readonly signal: AbortSignal
   /** A source that always has more is left at its first consistent commit after so long. */
   readonly msMax: number
-  /** Compares, whatever positions the copies have. */
-  readonly compare?: boolean
+  /**
+   * The source compares, whatever positions the copies have: `told`, since it is not told them; `always`, by itself.
+   */
+  readonly compares?: 'told' | 'always'
   onFault(peer: Peer, error: unknown): void
 }
 
@@ -43,8 +45,14 @@ export interface SyncRoundResult<Peer> {
 export async function syncRound<Peer>(options: SyncRoundOptions<Peer>): Promise<SyncRoundResult<Peer>> {
   const { store, source, clock, signal, onFault } = options
   const { sinks, peerOf } = await beginAll(options)
-  const position = options.compare ? undefined : await commonPosition(sinks)
-  const tee = new TeeSink(store, sinks, position, (sink, error) => onFault(peerOf(sink), error))
+  const position = options.compares === 'told' ? undefined : await commonPosition(sinks)
+  const tee = new TeeSink({
+    store,
+    sinks,
+    position,
+    compares: position === undefined || options.compares === 'always',
+    onFault: (sink, error) => onFault(peerOf(sink), error),
+  })
   const enough = new AbortController()
   const endMs = clock.nowMs() + options.msMax
   try {

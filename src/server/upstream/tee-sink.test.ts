@@ -25,6 +25,16 @@ function copy(others: readonly InventoryNode[] | undefined): { sink: RemoteSink;
   return { sink: sink as RemoteSink, written }
 }
 
+function teeOf(copies: readonly { readonly sink: RemoteSink }[], position: Position | undefined): TeeSink {
+  return new TeeSink({
+    store,
+    sinks: copies.map(({ sink }) => sink),
+    position,
+    compares: position === undefined,
+    onFault: () => assert.fail('nobody fails'),
+  })
+}
+
 test('when somebody has nothing yet, the others give up all that they have: files, links and directories', async () => {
   const one = copy([
     { path: entryPath('d'), kind: 'directory' },
@@ -32,7 +42,7 @@ test('when somebody has nothing yet, the others give up all that they have: file
     { path: entryPath('link'), kind: 'symlink' },
   ])
   const other = copy(undefined)
-  const tee = new TeeSink(store, [one.sink, other.sink], undefined, () => assert.fail('nobody fails'))
+  const tee = teeOf([one, other], undefined)
   assert.equal(await tee.inventory(store), undefined)
   assert.deepEqual(one.written, [
     { type: 'remove', store, path: 'd' },
@@ -44,7 +54,7 @@ test('when somebody has nothing yet, the others give up all that they have: file
 test('a source that goes on from where all stand is told to compare when they have what the inventory leaves out', async () => {
   const link = [{ path: entryPath('second name'), kind: 'hardlink' }] as const
   const [one, other] = [copy(link), copy(link)]
-  const tee = new TeeSink(store, [one.sink, other.sink], 'p' as Position, () => assert.fail('nobody fails'))
+  const tee = teeOf([one, other], 'p' as Position)
   await assert.rejects(tee.inventory(store), { code: 'diverged' })
   const looked = await tee.inventory(store, 'verification')
   assert.deepEqual(await listed(looked?.others?.()), [])
@@ -54,7 +64,7 @@ test('a source that goes on from where all stand is told to compare when they ha
 test('a source that goes on from where all stand sees what they have, and nothing is removed', async () => {
   const nodes = [{ path: entryPath('d'), kind: 'directory' }] as const
   const [one, other] = [copy(nodes), copy(nodes)]
-  const tee = new TeeSink(store, [one.sink, other.sink], 'p' as Position, () => assert.fail('nobody fails'))
+  const tee = teeOf([one, other], 'p' as Position)
   assert.deepEqual(await listed((await tee.inventory(store))?.others?.()), nodes)
   assert.deepEqual([...one.written, ...other.written], [])
 })

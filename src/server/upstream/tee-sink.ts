@@ -10,6 +10,16 @@ import type { Inventory, InventoryPurpose, Sink } from '../../stream/sink.ts'
 import { MergedInventory } from './merged-inventory.ts'
 import type { RemoteSink } from './remote-sink.ts'
 
+export interface TeeSinkOptions {
+  readonly store: StoreName
+  readonly sinks: readonly RemoteSink[]
+  /** Where all of them stand. */
+  readonly position: Position | undefined
+  /** The source compares, from there or from nothing. */
+  readonly compares: boolean
+  onFault(sink: RemoteSink, error: unknown): void
+}
+
 export class TeeSink implements Sink {
   readonly #store: StoreName
   readonly #sinks: Set<RemoteSink>
@@ -18,17 +28,11 @@ export class TeeSink implements Sink {
   readonly #onFault: (sink: RemoteSink, error: unknown) => void
   #fault: unknown
 
-  /** `position`: where all of them stand; undefined: the source compares. */
-  constructor(
-    store: StoreName,
-    sinks: readonly RemoteSink[],
-    position: Position | undefined,
-    onFault: (sink: RemoteSink, error: unknown) => void,
-  ) {
+  constructor({ store, sinks, position, compares, onFault }: TeeSinkOptions) {
     this.#store = store
     this.#sinks = new Set(sinks)
     this.#position = position
-    this.#compares = position === undefined
+    this.#compares = compares
     this.#onFault = onFault
   }
 
