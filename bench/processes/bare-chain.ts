@@ -2,9 +2,11 @@
  * What a primary and a standby cannot do without, and nothing else, a process each: bytes of a database's log are read,
  * written durably and sent over TLS, and there they are written durably and acknowledged. Nothing is checked or applied.
  *
- *     bare-chain.ts standby DIRECTORY               prints its address
- *     bare-chain.ts primary DIRECTORY LOG ADDRESS   prints its address; answers who asks there as soon as all that it read
- *                                                   after the question is durable at the standby
+ *     bare-chain.ts standby DIRECTORY PAGES               prints its address
+ *     bare-chain.ts primary DIRECTORY PAGES LOG ADDRESS   prints its address; answers who asks there as soon as all that
+ *                                                         it read after the question is durable at the standby
+ *
+ * So many pages are moved at once. The servers move some 64 under the writer's full speed: what it changes, each page once.
  */
 import { once } from 'node:events'
 import { constants, fstatSync, openSync, readSync } from 'node:fs'
@@ -15,14 +17,14 @@ import { connect, createServer as createTlsServer } from 'node:tls'
 import { makeCertificate } from '../../src/link/certificate.ts'
 import { parseTcpAddress } from '../../src/os/tcp-transport.ts'
 
-/** As much and as often as the servers do under the writer's full speed: what it changes, each page once. */
-const groupPages = 64
+/** As often as the servers do under the writer's full speed. */
 const groupMs = 20
 const pageBytes = 4096
 const frameBytes = pageBytes + 24
-const groupBytes = groupPages * pageBytes
 
-const [, , role, directory = '', log = '', address = ''] = process.argv
+const [, , role, directory = '', pagesAtOnce, log = '', address = ''] = process.argv
+const groupPages = Number(pagesAtOnce)
+const groupBytes = groupPages * pageBytes
 
 /** Each write is durable when it has ended: one step where a write and a sync are two. */
 function openDurable(name: string): Promise<FileHandle> {

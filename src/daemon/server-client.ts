@@ -1,4 +1,5 @@
 /** A command's end of a running server's local socket. */
+import type { Socket } from 'node:net'
 import { type ErrorCode, errorCodes, HotspareError, isSystemError } from '../os/errors.ts'
 import { connectLocal } from '../os/local-socket.ts'
 import { parsed, parseJson } from '../replica/meta.ts'
@@ -17,6 +18,11 @@ export async function callServer<Value>(
   request: ServerRequestBody,
   signal: AbortSignal,
 ): Promise<Value> {
+  return askServer(await connectServer(stateDirectory), request, signal)
+}
+
+/** For one request. Rejects with `server-stopped` when none runs. */
+export async function connectServer(stateDirectory: string): Promise<Socket> {
   const socket = await connectLocal(stateDirectory, serverSocketName).catch(error => {
     if (isSystemError(error, 'ENOENT', 'ENOTDIR')) return undefined
     throw isSystemError(error, 'EACCES', 'EPERM')
@@ -32,6 +38,15 @@ export async function callServer<Value>(
       `No server runs with its state in ${stateDirectory}. Start it with 'hotspare serve'.`,
     )
   }
+  return socket
+}
+
+/** Ends the connection. Rejects as `callServer` does. */
+export async function askServer<Value>(
+  socket: Socket,
+  request: ServerRequestBody,
+  signal: AbortSignal,
+): Promise<Value> {
   const stop = () => socket.destroy()
   signal.addEventListener('abort', stop, { once: true })
   if (signal.aborted) stop()
