@@ -3,7 +3,6 @@
  * durable at the standby, the first synchronisation, and how long until a promoted standby can be written to.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { userInfo } from 'node:os'
@@ -23,13 +22,14 @@ import { end, ended, median, percentile, run, settle } from './measure.ts'
 const writerScript = fileURLToPath(new URL('../test/writers/sqlite-writer.ts', import.meta.url))
 const bareChain = fileURLToPath(new URL('./processes/bare-chain.ts', import.meta.url))
 const patienceMs = 120_000
+const reportMs = 25
+const warmUpMs = 1000
 /** Of the size of what is copied; the rest is for the processes themselves. */
 const memoryFactor = 1.5
 
 /**
- * From each commit of a second application to its being durable at the standby, while a first one writes at full speed; and
+ * While an application writes at full speed, from one of its commits after another to its being durable at the standby; and
  * the same of two bare processes (bare-chain.ts) beside the writer alone, which move as many bytes, and which move a page.
- * Who asks has its connection before the commit.
  */
 export const standbyLatency: Benchmark = {
   name: 'standby-latency',
@@ -38,12 +38,13 @@ export const standbyLatency: Benchmark = {
     const bare = await bareLatency(setting.directory, seconds, 64)
     const barest = await bareLatency(setting.directory, seconds, 1)
     const { latencies, behindMs } = await Pair.with(setting, 'latency', undefined, async pair => {
-      write(pair.source, 'CREATE TABLE probe (id INTEGER PRIMARY KEY)')
       await pair.start()
-      const latencies = await probed(pair.source, seconds, () => pair.asking())
-      const startMs = performance.now()
-      await pair.allDurable()
-      return { latencies, behindMs: performance.now() - startMs }
+      const connections = Array.from({ length: 4 }, () => pair.asking())
+      return probed(pair.source, seconds, async () => {
+        const connection = connections.shift()
+        connections.push(pair.asking())
+        await (await (connection ?? pair.asking()))()
+      })
     })
     const [p50, p99] = [percentile(latencies, 50), percentile(latencies, 99)]
     return [
@@ -61,38 +62,40 @@ export const standbyLatency: Benchmark = {
 }
 
 /**
- * Milliseconds from each commit of its own, beside a writer at full speed, until what `prepare` gave for it resolves. The
- * writer has ended then.
+ * Milliseconds from commits of a writer at full speed, one about every `reportMs`, until the question that is asked right
+ * after it is answered; and how long that takes once the writer has ended.
  */
 async function probed(
   path: string,
   seconds: number,
-  prepare: () => Promise<() => Promise<void>>,
-): Promise<number[]> {
-  const given = ['--seconds', String(seconds), '--report-ms', '1000']
+  durable: () => Promise<void>,
+): Promise<{ readonly latencies: readonly number[]; readonly behindMs: number }> {
+  const given = ['--seconds', String(seconds), '--report-ms', String(reportMs), '--report-times']
   const writer = spawn(process.execPath, [writerScript, path, ...given], {
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', 'pipe', 'inherit'],
   })
-  await sleep(1000)
-  const probe = new DatabaseSync(path)
-  probe.exec('PRAGMA busy_timeout = 10000; PRAGMA synchronous = NORMAL')
-  const insert = probe.prepare('INSERT INTO probe DEFAULT VALUES')
+  const beganMs = performance.now()
   const latencies: number[] = []
-  const endMs = performance.now() + (seconds - 1.5) * 1000
-  while (performance.now() < endMs) {
-    const durable = await prepare()
-    await sleep(3)
-    insert.run()
-    const startMs = performance.now()
+  const answers: Promise<void>[] = []
+  const measure = async (committedMs: number) => {
     await durable()
-    latencies.push(performance.now() - startMs)
+    latencies.push(performance.timeOrigin + performance.now() - committedMs)
+  }
+  for await (const line of createInterface({ input: writer.stdout })) {
+    const [, committedMs] = /^\d+ (\S+)$/.exec(line) ?? []
+    if (committedMs === undefined || performance.now() - beganMs < warmUpMs) continue
+    // one that takes long holds up none of those after it
+    answers.push(measure(Number(committedMs)))
   }
   await ended(writer)
-  probe.close()
-  return latencies
+  const startMs = performance.now()
+  await durable()
+  const behindMs = performance.now() - startMs
+  await Promise.all(answers)
+  return { latencies, behindMs }
 }
 
-async function bareLatency(under: string, seconds: number, pagesAtOnce: number): Promise<number[]> {
+async function bareLatency(under: string, seconds: number, pagesAtOnce: number): Promise<readonly number[]> {
   const directory = join(under, 'bare')
   mkdirSync(directory)
   const path = join(directory, 'app.db')
@@ -106,16 +109,21 @@ async function bareLatency(under: string, seconds: number, pagesAtOnce: number):
   }
   try {
     // open, so that the log stays where it is
-    database.exec('PRAGMA journal_mode = WAL; CREATE TABLE probe (id INTEGER PRIMARY KEY)')
+    database.exec('PRAGMA journal_mode = WAL; CREATE TABLE made (id INTEGER PRIMARY KEY)')
     const pages = String(pagesAtOnce)
     const address = await begin('standby', directory, pages)
     const { host, port } = parseTcpAddress(await begin('primary', directory, pages, `${path}-wal`, address))
     const asking = connect({ host, port }).setNoDelay()
-    const ask = async () => {
+    const waiting: (() => void)[] = []
+    asking.on('data', (answers: Buffer) => {
+      for (const _ of answers) waiting.shift()?.()
+    })
+    const { latencies } = await probed(path, seconds, async () => {
+      const answered = new Promise<void>(resolve => waiting.push(resolve))
       asking.write('?')
-      await once(asking, 'data', { signal: AbortSignal.timeout(patienceMs) })
-    }
-    return await probed(path, seconds, async () => ask).finally(() => asking.destroy())
+      await answered
+    }).finally(() => asking.destroy())
+    return latencies
   } finally {
     for (const child of children) await end(child)
     database.close()

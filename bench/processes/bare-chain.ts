@@ -69,8 +69,8 @@ async function primary(): Promise<void> {
   let asked: Socket[] = []
   let wake = () => {}
   const server = createServer(socket => {
-    socket.setNoDelay().on('data', () => {
-      asked.push(socket)
+    socket.setNoDelay().on('data', (questions: Buffer) => {
+      for (const _ of questions) asked.push(socket)
       wake()
     })
   })

@@ -1,11 +1,12 @@
 /**
  * A writer of a SQLite database for tests and benchmarks, in a process of its own: accounts whose balances sum up to
  * zero, and a table of numbered rows, of which each transaction adds some. Prints `start N`, then the last committed
- * number at most every `--report-ms`, and at the end `done N`. With `--times` the file gets the time of each
- * transaction's commit: pairs of a number and milliseconds since 1970, as 64-bit floats.
+ * number at most every `--report-ms` (with `--report-times` and when it was committed, in milliseconds since 1970), and at the
+ * end `done N`. With `--times` the file gets the time of each transaction's commit: pairs of a number and milliseconds
+ * since 1970, as 64-bit floats.
  *
  *   node sqlite-writer.ts DATABASE [--seconds S] [--rows R] [--mode immediate|deferred] [--synchronous OFF|NORMAL|FULL]
- *     [--autocheckpoint PAGES] [--id K] [--pause-ms P] [--report-ms P] [--journal WAL|DELETE] [--prefill MB] [--times FILE]
+ *     [--autocheckpoint PAGES] [--id K] [--pause-ms P] [--report-ms P] [--report-times] [--journal WAL|DELETE] [--prefill MB] [--times FILE]
  */
 import { writeFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
@@ -22,6 +23,7 @@ const { values, positionals } = parseArgs({
     id: { type: 'string', default: '1' },
     'pause-ms': { type: 'string', default: '0' },
     'report-ms': { type: 'string', default: '20' },
+    'report-times': { type: 'boolean', default: false },
     journal: { type: 'string', default: 'WAL' },
     prefill: { type: 'string', default: '0' },
     times: { type: 'string' },
@@ -69,7 +71,8 @@ while (performance.now() < end) {
   if (values.times !== undefined) times.push(number, performance.timeOrigin + now)
   if (now - reportedMs >= Number(values['report-ms'])) {
     reportedMs = now
-    process.stdout.write(`${number}\n`)
+    const time = values['report-times'] ? ` ${performance.timeOrigin + now}` : ''
+    process.stdout.write(`${number}${time}\n`)
   }
   if (values['pause-ms'] !== '0')
     await new Promise(resolve => setTimeout(resolve, Number(values['pause-ms'])))
