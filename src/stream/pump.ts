@@ -31,6 +31,8 @@ export interface PumpOptions {
   readonly syncDelayMsMax?: number
   /** While it gives true, writers wait for the read: what was read is not synced before its end. */
   holding?(): boolean
+  /** True while somebody waits for what is committed. */
+  isAwaited?(): boolean
   /** True when somebody waits for this commit: it is synced at once. */
   wanted?(commit: Commit): boolean
   /** Called when `commit` is durable at the sink. */
@@ -66,7 +68,8 @@ export async function pump(options: PumpOptions): Promise<PumpProgress> {
   while (!signal.aborted) {
     const from = await sink.position(store)
     const inventory = async (purpose?: InventoryPurpose) => sink.inventory?.(store, purpose)
-    for await (const entry of source.read(from, { signal, inventory })) {
+    const isAwaited = () => options.isAwaited?.() ?? false
+    for await (const entry of source.read(from, { signal, inventory, isAwaited })) {
       const moved = entry.type === 'commit' ? 0 : changeBytes(entry)
       await sink.write(entry)
       if (entry.type === 'commit') {

@@ -9,6 +9,8 @@ export interface ReadOptions {
    * or can't say.
    */
   inventory(purpose?: InventoryPurpose): Promise<Inventory | undefined>
+  /** True while somebody waits for what is committed. Else transactions may be kept for milliseconds, to be given as one. */
+  isAwaited?(): boolean
 }
 
 /** How far the source is ahead of what it gave. */

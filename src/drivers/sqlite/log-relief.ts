@@ -17,6 +17,8 @@ const checkpointBytes = 2 * 1024 * 1024
 /** For so long a moment is looked for in which nobody is inside a transaction: briefly, and near the limit longer. */
 const patienceMs = { early: 2, late: 5 }
 /** While a checkpoint runs in its thread, the log is looked at this often. */
+/** While it runs, what is committed is taken so often, or as soon as somebody waits for it. */
+const drainMs = 8
 const checkpointLookMs = 1
 /** So many checkpoints, each of what was written during the one before, until little is left for a pause. */
 const approachesMax = 4
@@ -74,9 +76,13 @@ export class LogRelief {
     let pages = yield* this.#reader.rotate(seen)
     // what is taken from here on lies behind our read, and no checkpoint moves it
     const { bytes } = this.#reader
+    let drainedMs = this.#options.clock.nowMs()
     while (this.#live.isCheckpointing) {
-      pages = (yield* this.#reader.drainWindows(seen)) ?? pages
       await this.#options.clock.sleep(checkpointLookMs)
+      const nowMs = this.#options.clock.nowMs()
+      if (nowMs - drainedMs < drainMs && !this.#reader.isAwaited()) continue
+      drainedMs = nowMs
+      pages = (yield* this.#reader.drainWindows(seen)) ?? pages
     }
     let checkpoint = this.#reader.noteCheckpoint()
     // little is not worth a thread

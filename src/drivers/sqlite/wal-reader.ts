@@ -21,6 +21,7 @@ import type { LiveDatabase } from './live-database.ts'
 import { PageChanges, type PageSet } from './page-changes.ts'
 import type { PageDigests } from './page-digests.ts'
 import { encodePosition, type SqlitePosition } from './sqlite-position.ts'
+import { TakenTransactions } from './taken-transactions.ts'
 import { type WalHeader, walHeaderBytes } from './wal-format.ts'
 import type { WalIndexHeader } from './wal-index.ts'
 import type { FrameIndex } from './wal-pick.ts'
@@ -44,6 +45,10 @@ export class WalReader {
   readonly #digests: PageDigests
   #pageBytes = 0
   #changes: PageChanges | undefined
+  /** Transactions that were taken and are to be given, as one. */
+  #taken: TakenTransactions | undefined
+  /** Somebody waits for what is committed. */
+  isAwaited: () => boolean = () => false
   readonly #frames = new FrameBuffer()
   /** Undefined while the log is empty. */
   #tail: WalTail | undefined
@@ -74,9 +79,10 @@ export class WalReader {
     return this.#last
   }
 
-  /** What was given does not count: the next read starts anew. */
+  /** What was given does not count, and what was taken neither: the next read starts anew. */
   forget(): void {
     this.#last = undefined
+    this.#taken?.clear()
   }
 
   /** The last look at the log took all that was committed then. */
@@ -125,6 +131,7 @@ export class WalReader {
     this.#looks.clear()
     this.#pageBytes = pageBytes
     this.#changes = new PageChanges(this.#options.store, pageBytes, this.#digests)
+    this.#taken = new TakenTransactions(pageBytes)
   }
 
   /**
@@ -167,6 +174,7 @@ export class WalReader {
     let next: WalTail | undefined
     try {
       yield* this.drainWindows()
+      yield* this.give()
       if (this.#isSuccessor(old)) next = WalTail.open(fd, this.#frames)
     } finally {
       // no commit of the old log may be gone on from before the new one is proved to follow, also when this is left
@@ -187,7 +195,8 @@ export class WalReader {
   // ---- the log
 
   /**
-   * All that is committed; ends when the log has no more. With `seen`, within a copy: transactions are not committed
+   * Takes all that is committed; ends when the log has no more. It is given when somebody waits for it, when it is much,
+   * or old; the rest by `give`. With `seen`, within a copy: transactions are not committed
    * one by one, and their pages are noted; returns the newest size of the database in pages.
    */
   *drain(seen?: PageSet): Generator<Entry, number | undefined> {
@@ -237,6 +246,7 @@ export class WalReader {
       this.#keepPace()
     }
     this.#complete = lastFrame !== undefined && tail.place.frame >= lastFrame
+    if (this.#isDue) yield* this.give()
     return pages
   }
 
@@ -365,16 +375,38 @@ export class WalReader {
     return ended
   }
 
+  /** Within a transaction its pages are given as they come, so that memory is bounded. */
   *#transaction(window: WalWindow): Generator<Entry> {
-    const { changes } = this
+    const taken = this.#taken as TakenTransactions
     this.#last = undefined
-    yield* changes.ofPages(window.pages)
-    if (window.commit === undefined) return
-    if (window.commit.pages !== this.#pages) {
-      this.#pages = window.commit.pages
-      yield changes.size(this.#pages)
+    if (window.commit === undefined) {
+      yield* this.give()
+      this.#last = undefined
+      yield* this.changes.ofPages(window.pages)
+      return
     }
-    const upToMs = this.#looks.taken(window.commit.place.frame)
+    const { pages, place } = window.commit
+    taken.add(window.pages, pages, this.#looks.taken(place.frame), this.#options.clock.nowMs())
+    if (this.#isDue) yield* this.give()
+  }
+
+  get #isDue(): boolean {
+    const taken = this.#taken
+    if (taken === undefined || taken.isEmpty) return false
+    return this.isAwaited() || taken.isDue(this.#options.clock.nowMs())
+  }
+
+  /** Gives what was taken, as one transaction. */
+  *give(): Generator<Entry> {
+    const taken = this.#taken
+    if (taken === undefined || taken.isEmpty) return
+    const { databasePages, upToMs } = taken
+    yield* this.changes.ofPages(taken.pages())
+    taken.clear()
+    if (databasePages !== this.#pages) {
+      this.#pages = databasePages
+      yield this.changes.size(databasePages)
+    }
     yield { ...this.commit(this.#placeNow(), true), ...(upToMs === undefined ? {} : { upToMs }) }
   }
 

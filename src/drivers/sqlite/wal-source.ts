@@ -54,13 +54,16 @@ export class WalSource {
 
   async *read(from: Position | undefined, options: ReadOptions): AsyncGenerator<Entry> {
     const reader = this.#reader
+    reader.isAwaited = options.isAwaited ?? (() => false)
     if (reader.last === undefined || reader.last !== from) yield* this.#start(from, options)
     if (options.signal.aborted) return
     const before = reader.last
     yield* reader.drain()
-    if (!this.#live.isInPlace()) return
-    yield* this.#relief.relieve()
-    if (reader.last === before) yield* this.#stepAside()
+    if (this.#live.isInPlace()) yield* this.#relief.relieve()
+    yield* reader.give()
+    if (reader.last !== before || !this.#live.isInPlace()) return
+    yield* this.#stepAside()
+    yield* reader.give()
   }
 
   /**

@@ -18,6 +18,7 @@ import type { Source } from '../../stream/source.ts'
 import type { StoreSettings, StoreStatus } from '../server.ts'
 import type { Below } from './below.ts'
 import type { DownstreamLink } from './downstream-link.ts'
+import { Drains } from './drains.ts'
 import { StoreMovement } from './store-movement.ts'
 import type { UpstreamOptions } from './upstream.ts'
 import { Wake } from './wake.ts'
@@ -44,12 +45,6 @@ class CalledAway extends Error {
   override readonly name = 'CalledAway'
 }
 
-interface Drain {
-  readonly sinceMs: number
-  resolve(): void
-  reject(error: unknown): void
-}
-
 type Doing = 'waiting' | 'synchronising' | 'following' | 'paused' | 'stopped'
 
 export class StoreFeed {
@@ -68,9 +63,7 @@ export class StoreFeed {
   /** What the log has of it is of this server's own source, and of this epoch. */
   #based = false
   #unproved = false
-  #drains: Drain[] = []
-  /** Nothing is read until something wakes it. */
-  #idle = false
+  readonly #drains: Drains
   #doing: Doing = 'waiting'
   #fault: { readonly code: string; readonly message: string } | undefined
   #consistent: StoreStatus['consistent']
@@ -80,6 +73,7 @@ export class StoreFeed {
   constructor(options: StoreFeedOptions) {
     this.#options = options
     this.store = options.store.store
+    this.#drains = new Drains(options.machine.clock)
     this.#movement = new StoreMovement(options)
     this.#driver = options.machine.driverNamed(options.store.driver)
     this.#enqueuing = options.state.value.enqueuing
@@ -150,29 +144,9 @@ export class StoreFeed {
         new HotspareError('usage', `Store '${this.store}' is not read into the log: enqueuing is off.`),
       )
     }
-    return new Promise((resolve, reject) => {
-      const done = () => signal.removeEventListener('abort', aborted)
-      const drain: Drain = {
-        sinceMs: this.#options.machine.clock.nowMs(),
-        resolve: () => {
-          done()
-          resolve()
-        },
-        reject: error => {
-          done()
-          reject(error)
-        },
-      }
-      const aborted = () => {
-        this.#drains = this.#drains.filter(one => one !== drain)
-        drain.reject(signal.reason)
-      }
-      if (signal.aborted) return aborted()
-      signal.addEventListener('abort', aborted, { once: true })
-      this.#drains.push(drain)
-      if (this.#idle) this.#interrupt.abort()
-      this.#wake.tell()
-    })
+    const drained = this.#drains.wait(signal)
+    this.#wake.tell()
+    return drained
   }
 
   /** Of a primary that is fenced: reads what there is once more, where it was. False: that cannot be proved to follow. */
@@ -197,7 +171,7 @@ export class StoreFeed {
     await this.#running
     this.#doing = 'stopped'
     const over = new HotspareError('server-stopped', `Store '${this.store}' is not read any more.`)
-    for (const drain of this.#drains.splice(0)) drain.reject(over)
+    this.#drains.reject(over)
   }
 
   async close(): Promise<void> {
@@ -307,14 +281,10 @@ export class StoreFeed {
       tell('error', code, `Store '${this.store}' cannot be read into the log: ${message}${again}`)
     }
     this.#fault = { code, message }
-    if (delayMs === undefined) for (const drain of this.#drains.splice(0)) drain.reject(error)
+    if (delayMs === undefined) this.#drains.reject(error)
     this.#options.changed()
-    this.#idle = true
-    await machine.clock.sleep(
-      delayMs ?? lastingDelayMs,
-      AbortSignal.any([this.#closing.signal, this.#interrupt.signal]),
-    )
-    this.#idle = false
+    const signal = AbortSignal.any([this.#closing.signal, this.#interrupt.signal])
+    await this.#drains.resting(signal, resting => machine.clock.sleep(delayMs ?? lastingDelayMs, resting))
   }
 
   #recovered(): void {
@@ -370,32 +340,15 @@ export class StoreFeed {
     }
   }
 
-  async #follow(source: Source): Promise<void> {
-    // what is read from here on has all that was committed before them
-    let begun = [...this.#drains]
-    const answer = (isIn: (drain: Drain) => boolean) => {
-      const answered = this.#drains.filter(isIn)
-      this.#drains = this.#drains.filter(drain => !isIn(drain))
-      for (const drain of answered) drain.resolve()
-    }
-    try {
-      await this.#pumpInto(source, {
-        signal: AbortSignal.any([this.#closing.signal, this.#interrupt.signal]),
-        wanted: ({ upToMs }) => upToMs !== undefined && this.#drains.some(({ sinceMs }) => sinceMs < upToMs),
-        onDurable: ({ upToMs }) => {
-          if (upToMs !== undefined) answer(({ sinceMs }) => sinceMs < upToMs)
-        },
-        onCaughtUp: () => {
-          answer(drain => begun.includes(drain))
-          begun = []
-          this.#idle = true
-          // those that have come while it was read
-          if (this.#drains.length > 0) this.#interrupt.abort()
-        },
-      })
-    } finally {
-      this.#idle = false
-    }
+  #follow(source: Source): Promise<void> {
+    const drains = this.#drains
+    return this.#pumpInto(drains.reading(source), {
+      signal: AbortSignal.any([this.#closing.signal, this.#interrupt.signal]),
+      isAwaited: () => !drains.isEmpty,
+      wanted: ({ upToMs }) => drains.isWanted(upToMs),
+      onDurable: ({ upToMs }) => drains.durable(upToMs),
+      onCaughtUp: () => drains.caughtUp(),
+    })
   }
 
   #pumpOnce(source: Source): Promise<unknown> {
@@ -407,6 +360,7 @@ export class StoreFeed {
     how: {
       readonly signal: AbortSignal
       readonly once?: boolean
+      isAwaited?(): boolean
       wanted?(commit: Commit): boolean
       onDurable?(commit: Commit): void
       onCaughtUp?(): void
@@ -426,13 +380,13 @@ export class StoreFeed {
         clock: machine.clock,
         signal: how.signal,
         ...(how.once ? { once: true } : {}),
+        isAwaited: () => how.isAwaited?.() === true,
         wanted: commit => how.wanted?.(commit) === true,
         onDurable: commit => {
           this.#noteConsistent(commit)
           how.onDurable?.(commit)
         },
         onProgress: () => {
-          this.#idle = false
           this.#behindSinceMs ??= machine.clock.nowMs()
         },
         onCaughtUp: () => {
