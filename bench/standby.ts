@@ -3,7 +3,7 @@
  * durable at the standby, the first synchronisation, and how long until a promoted standby can be written to.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
@@ -24,19 +24,24 @@ const bareChain = fileURLToPath(new URL('./processes/bare-chain.ts', import.meta
 const patienceMs = 120_000
 const reportMs = 25
 const warmUpMs = 1000
+/** As much as the servers move at once under the writer's full speed, about. */
+const pagesAtOnce = 24
 /** Of the size of what is copied; the rest is for the processes themselves. */
 const memoryFactor = 1.5
 
 /**
- * While an application writes at full speed, from one of its commits after another to its being durable at the standby; and
- * the same of two bare processes (bare-chain.ts) beside the writer alone, which move as many bytes, and which move a page.
+ * While an application writes at full speed, from one of its commits after another to its being durable at the standby. And
+ * the same of two bare processes (bare-chain.ts), which move as many bytes: beside the writer alone, and beside one that is
+ * followed, so that checkpoints are taken off it as here; there also with no more than a page at once.
  */
 export const standbyLatency: Benchmark = {
   name: 'standby-latency',
   async run(setting) {
     const seconds = Math.max(setting.scale.seconds, 3)
-    const bare = await bareLatency(setting.directory, seconds, 64)
-    const barest = await bareLatency(setting.directory, seconds, 1)
+    const bare = await bareLatency(setting, seconds, pagesAtOnce, false)
+    const followed = await bareLatency(setting, seconds, pagesAtOnce, true)
+    const page = await bareLatency(setting, seconds, 1, true)
+    const half = (all: readonly number[]) => percentile(all, 50).toFixed(2)
     const { latencies, behindMs } = await Pair.with(setting, 'latency', undefined, async pair => {
       await pair.start()
       const connections = Array.from({ length: 4 }, () => pair.asking())
@@ -50,12 +55,12 @@ export const standbyLatency: Benchmark = {
     return [
       {
         what: "standby, the primary's writer at full speed: commit to durable at the standby",
-        against: `bare processes: p50 ${percentile(bare, 50).toFixed(2)} ms, with a page at once ${percentile(barest, 50).toFixed(2)} ms`,
+        against: `bare processes: p50 ${half(bare)} ms; beside a follower ${half(followed)}, with a page ${half(page)} ms`,
         figure: `p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms; ${behindMs.toFixed(1)} ms behind at its end`,
         value: p50,
         toReach: 'p50 at most 5 ms, p99 at most 100 ms',
         reached: p50 <= 5 && p99 <= 100 && behindMs <= 1000,
-        details: { latencies, behindMs, bare, barest },
+        details: { latencies, behindMs, bare, followed, page },
       },
     ]
   },
@@ -95,8 +100,13 @@ async function probed(
   return { latencies, behindMs }
 }
 
-async function bareLatency(under: string, seconds: number, pagesAtOnce: number): Promise<readonly number[]> {
-  const directory = join(under, 'bare')
+async function bareLatency(
+  setting: Setting,
+  seconds: number,
+  pagesAtOnce: number,
+  isFollowed: boolean,
+): Promise<readonly number[]> {
+  const directory = join(setting.directory, 'bare')
   mkdirSync(directory)
   const path = join(directory, 'app.db')
   const database = new DatabaseSync(path)
@@ -113,6 +123,11 @@ async function bareLatency(under: string, seconds: number, pagesAtOnce: number):
     const pages = String(pagesAtOnce)
     const address = await begin('standby', directory, pages)
     const { host, port } = parseTcpAddress(await begin('primary', directory, pages, `${path}-wal`, address))
+    if (isFollowed) {
+      const copy = join(directory, 'copy.db')
+      children.push(spawn(process.execPath, [setting.hotspare, 'follow', path, copy], { stdio: 'ignore' }))
+      while (!existsSync(copy)) await sleep(10)
+    }
     const asking = connect({ host, port }).setNoDelay()
     const waiting: (() => void)[] = []
     asking.on('data', (answers: Buffer) => {
@@ -125,7 +140,7 @@ async function bareLatency(under: string, seconds: number, pagesAtOnce: number):
     }).finally(() => asking.destroy())
     return latencies
   } finally {
-    for (const child of children) await end(child)
+    for (const child of children.reverse()) await end(child)
     database.close()
     rmSync(directory, { recursive: true })
   }

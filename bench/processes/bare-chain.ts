@@ -6,7 +6,7 @@
  *     bare-chain.ts primary DIRECTORY PAGES LOG ADDRESS   prints its address; answers who asks there as soon as all that
  *                                                         it read after the question is durable at the standby
  *
- * So many pages are moved at once. The servers move some 64 under the writer's full speed: what it changes, each page once.
+ * PAGES pages are moved at once.
  */
 import { once } from 'node:events'
 import { constants, fstatSync, openSync, readSync } from 'node:fs'
