@@ -27,7 +27,11 @@ class World {
   source: Source | undefined
   replica: Replica | undefined
 
-  constructor(pageBytes: number, autoVacuum: number) {
+  /** Somebody waits for each transaction: none are given together. */
+  readonly isAwaited: boolean
+
+  constructor(pageBytes: number, autoVacuum: number, isAwaited = false) {
+    this.isAwaited = isAwaited
     this.open()
     this.run(`PRAGMA page_size = ${pageBytes}; PRAGMA auto_vacuum = ${autoVacuum}; PRAGMA journal_mode = WAL`)
     this.run('CREATE TABLE t (id INTEGER PRIMARY KEY, a, b)')
@@ -73,7 +77,8 @@ class World {
     const { signal } = new AbortController()
     const sink = breaks === undefined ? this.replica : breaking(this.replica, breaks)
     try {
-      await pump({ store, source: this.source, sink, clock: systemClock, signal, once: true })
+      const { source, isAwaited } = this
+      await pump({ store, source, sink, clock: systemClock, signal, once: true, isAwaited: () => isAwaited })
     } catch (error) {
       if (!(error instanceof BrokenLink)) throw error
       await this.closeCopy()
@@ -197,11 +202,12 @@ test('after whatever the application did, the copy that has caught up equals its
   const worlds = fc.record({
     pageBytes: fc.constantFrom(512, 1024, 4096, 65536),
     autoVacuum: fc.constantFrom(0, 1, 2),
+    isAwaited: fc.boolean(),
     steps: fc.array(fc.oneof(...steps), { minLength: 5, maxLength: 40 }),
   })
   await fc.assert(
-    fc.asyncProperty(worlds, async ({ pageBytes, autoVacuum, steps }) => {
-      await using world = new World(pageBytes, autoVacuum)
+    fc.asyncProperty(worlds, async ({ pageBytes, autoVacuum, isAwaited, steps }) => {
+      await using world = new World(pageBytes, autoVacuum, isAwaited)
       for (const step of steps) await step.act(world)
       world.open()
       await world.follow()

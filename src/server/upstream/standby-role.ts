@@ -194,12 +194,16 @@ export class StandbyRole implements Role {
   }
 
   /** A view of the copy at a transaction of the log, and what it is there. */
-  #freeze(link: DownstreamLink, store: StoreName, signal: AbortSignal): Promise<Frozen> {
-    // who waits for the copy may wait long, and looks at the signal only then
-    return abortable(
-      this.#downstream.whileResting(store, signal, at => this.#view(link, store, at, signal)),
-      signal,
-    )
+  async #freeze(link: DownstreamLink, store: StoreName, signal: AbortSignal): Promise<Frozen> {
+    const frozen = this.#downstream.whileResting(store, signal, at => this.#view(link, store, at, signal))
+    try {
+      // who waits for the copy may wait long, and looks at the signal only then
+      return await abortable(frozen, signal)
+    } catch (error) {
+      // a view that comes after all would hold the copy's log
+      void frozen.then(({ source }) => source.close()).catch(() => undefined)
+      throw error
+    }
   }
 
   async #view(link: DownstreamLink, store: StoreName, at: RestingCopy, signal: AbortSignal): Promise<Frozen> {
