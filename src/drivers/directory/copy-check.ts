@@ -132,6 +132,8 @@ class TreeComparison {
   readonly #found: Differences
   readonly #stat = new StatBuffer()
   readonly #inodes = new Map<FileNode, string>()
+  /** Of files with several names, by inode, the first name. */
+  readonly #firsts = new Map<string, { readonly path: string; readonly node: FileNode }>()
 
   constructor(files: CopyFiles, copy: RecordedCopy, found: Differences) {
     this.#files = files
@@ -187,8 +189,17 @@ class TreeComparison {
   }
 
   #linked(path: string, node: FileNode): void {
-    if (node.group === 0) return
     const inode = `${this.#stat.inodeHigh}-${this.#stat.inodeLow}`
+    if (this.#stat.links > 1) {
+      const other = this.#firsts.get(inode)
+      if (other === undefined) this.#firsts.set(inode, { path, node })
+      else if (other.node !== node)
+        this.#found.add(
+          path,
+          `is another name of '${displayPath(other.path)}', and was copied as a file of its own`,
+        )
+    }
+    if (node.group === 0) return
     const first = this.#inodes.get(node)
     if (first === undefined) this.#inodes.set(node, inode)
     else if (first !== inode) this.#found.add(path, 'is not linked with its other names any more')

@@ -341,6 +341,24 @@ test('a clone of which a byte of the copy is wrong is not made', async () => {
   assert.deepEqual(fs.readdirSync(place.root).sort(), ['copy', 'copy.hotspare'])
 })
 
+test('check names a hard link of the source that the copy has as a file of its own, and one in the copy', async () => {
+  const source = join(place.root, 'source')
+  await send(await openReplica(), ...file('a', 'one'), ...file('b', 'one'), commit(1, 'complete'))
+  spawnSync('cp', ['-a', place.target, source])
+  assert.equal((await check(source)).valid, true)
+  fs.rmSync(join(source, 'b'))
+  fs.linkSync(join(source, 'a'), join(source, 'b'))
+  const compared = await check(source)
+  assert.equal(compared.valid, false)
+  assert.match(
+    JSON.stringify(compared.findings),
+    /at the source 'b' is another name of 'a', and was copied as/,
+  )
+  fs.rmSync(join(place.target, 'b'))
+  fs.linkSync(join(place.target, 'a'), join(place.target, 'b'))
+  assert.match(JSON.stringify((await check()).findings), /'b' is another name of 'a', and was copied as/)
+})
+
 test('check names what differs: bytes, metadata, missing and additional names; and nothing when all is right', async () => {
   const source = join(place.root, 'source')
   const replica = await openReplica()

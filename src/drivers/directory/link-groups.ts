@@ -6,14 +6,14 @@ import type { TreeIndex } from './tree-index.ts'
 
 const known = entryFlag.pending | entryFlag.compare
 
-/** Entries of a block that are files with several names; those of which the copy's state is not known only if asked for. */
-export function* linkedEntries(block: TreeBlock, unknownToo: boolean): Generator<number> {
-  for (let i = 0; i < block.count; i++) {
-    const at = block.wordOf(i)
-    if ((block.words[at + signatureAt.links] as number) < 2) continue
-    if (((block.words[at] as number) & 0o170000) !== fileKind.file) continue
-    if (unknownToo || (block.flags(i) & known) === 0) yield i
-  }
+function isFile(block: TreeBlock, i: number): boolean {
+  return ((block.words[block.wordOf(i)] as number) & 0o170000) === fileKind.file
+}
+
+/** Entries of a block that are files with several names. */
+function* linkedEntries(block: TreeBlock): Generator<number> {
+  for (let i = 0; i < block.count; i++)
+    if ((block.words[block.wordOf(i) + signatureAt.links] as number) >= 2 && isFile(block, i)) yield i
 }
 
 /** What changes with a change through another name; a symbolic link too, though a copy has it once for each name. */
@@ -34,13 +34,41 @@ export interface LinkedName {
 /** Names by inode, in the order of their paths. */
 export type LinkGroups = Map<string, LinkedName[]>
 
-export function linkGroups(
-  directories: Iterable<readonly [string, TreeBlock]>,
-  unknownToo: boolean,
-): LinkGroups {
+type Directories = ReadonlyMap<string, TreeBlock>
+
+/** Of files with several names, those of which the copy's state is known. */
+export function knownLinkGroups(directories: Directories): LinkGroups {
+  return groupsOf(directories, function* (block) {
+    for (const i of linkedEntries(block)) if ((block.flags(i) & known) === 0) yield i
+  })
+}
+
+/**
+ * All that were found. A name that was looked at before the file got its second one says that it has none: it belongs to
+ * the others all the same, for when it is read it may say otherwise.
+ */
+export function foundLinkGroups(directories: Directories): LinkGroups {
+  const identities = new Set<string>()
+  const inodes = new Set<number>()
+  for (const block of directories.values()) {
+    for (const i of linkedEntries(block)) {
+      identities.add(block.signature(i).identity)
+      inodes.add(block.words[block.wordOf(i) + signatureAt.inodeLow] as number)
+    }
+  }
+  if (inodes.size === 0) return new Map()
+  return groupsOf(directories, function* (block) {
+    for (let i = 0; i < block.count; i++) {
+      if (!inodes.has(block.words[block.wordOf(i) + signatureAt.inodeLow] as number)) continue
+      if (isFile(block, i) && identities.has(block.signature(i).identity)) yield i
+    }
+  })
+}
+
+function groupsOf(directories: Directories, entriesOf: (block: TreeBlock) => Iterable<number>): LinkGroups {
   const groups: LinkGroups = new Map()
   for (const [directory, block] of directories) {
-    for (const i of linkedEntries(block, unknownToo)) {
+    for (const i of entriesOf(block)) {
       const identity = block.signature(i).identity
       const name = block.name(i)
       const one = { directory, name, path: directory === '' ? name : `${directory}/${name}` }

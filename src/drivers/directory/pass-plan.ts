@@ -7,7 +7,7 @@
  */
 import { fileKind } from '../../os/stat-buffer.ts'
 import { entryFlag, isSmall } from './entry-flags.ts'
-import { type LinkedName, linkGroups } from './link-groups.ts'
+import { foundLinkGroups, knownLinkGroups, type LinkedName } from './link-groups.ts'
 import { compareEntries, mergeBlock, type TreeBlock } from './tree-block.ts'
 import type { TreeIndex } from './tree-index.ts'
 
@@ -196,7 +196,7 @@ function planLinks(
   gone: ReadonlySet<string>,
   plans: ReadonlyMap<string, DirectoryPlan>,
 ): PlannedLink[] {
-  const before = linkGroups(index.directories, false)
+  const before = knownLinkGroups(index.directories)
   const oldIdentity = new Map<string, string>()
   for (const [identity, group] of before)
     if (group.length > 1) for (const { path } of group) oldIdentity.set(path, identity)
@@ -204,7 +204,7 @@ function planLinks(
   for (const path of gone) now.delete(path)
   for (const [path, block] of blocks) now.set(path, block)
   now.delete('.')
-  const groups = linkGroups(now, true)
+  const groups = foundLinkGroups(now)
 
   // names that left their inode, or have got another: nothing of what the copy has under them may be built on
   for (const plan of plans.values()) {
