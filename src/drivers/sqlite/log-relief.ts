@@ -16,10 +16,10 @@ import type { WalReader } from './wal-reader.ts'
 const checkpointBytes = 2 * 1024 * 1024
 /** For so long a moment is looked for in which nobody is inside a transaction: briefly, and near the limit longer. */
 const patienceMs = { early: 2, late: 5 }
-/** While a checkpoint runs in its thread, the log is looked at this often. */
-/** While it runs, what is committed is taken so often, or as soon as somebody waits for it. */
-const drainMs = 8
+/** While a checkpoint runs in its thread, whether it has ended is looked at this often. */
 const checkpointLookMs = 1
+/** And what is committed is taken this often, or as soon as somebody waits for it. */
+const drainMs = 8
 /** So many checkpoints, each of what was written during the one before, until little is left for a pause. */
 const approachesMax = 4
 /** When the log was over its limit for so long, it is said. */

@@ -5,7 +5,7 @@ import { TakenTransactions } from './taken-transactions.ts'
 
 const pageBytes = 512
 
-test('the newest version of each page is given, in ascending order, whatever becomes of the memory it came in', () => {
+test('the newest version of each page that is left is given, in ascending order, whatever becomes of the memory it came in', () => {
   const window = fc.record({
     pages: fc.dictionary(fc.integer({ min: 1, max: 40 }).map(String), fc.nat(255), { minKeys: 1 }),
     databasePages: fc.integer({ min: 1, max: 40 }),
@@ -37,7 +37,7 @@ test('the newest version of each page is given, in ascending order, whatever bec
           assert(data.length === pageBytes && data.every(byte => byte === data[0]))
         assert.deepEqual(
           found.map(([page, data]) => [page, data[0]]),
-          [...expected].sort(([a], [b]) => a - b),
+          [...expected].filter(([page]) => page <= taken.databasePages).sort(([a], [b]) => a - b),
         )
         taken.clear()
       }

@@ -50,9 +50,10 @@ export class TakenTransactions {
     this.#upToMs = upToMs ?? this.#upToMs
   }
 
-  /** In ascending order. The data is valid until the next change. */
+  /** Those that the database has still, in ascending order. The data is valid until the next change. */
   pages(): ReadonlyMap<number, Uint8Array> {
-    return new Map([...this.#group.wholePages()].sort(([a], [b]) => a - b))
+    const left = [...this.#group.wholePages()].filter(([page]) => page <= this.#databasePages)
+    return new Map(left.sort(([a], [b]) => a - b))
   }
 
   clear(): void {

@@ -56,7 +56,6 @@ export class WalReader {
   #settled = false
   /** The last look at the log took all that was committed then. */
   #complete = false
-  #pages = 0
   #last: Position | undefined
   #checkpointedBytes = 0
   /** The log's size when the checkpoint that runs in its thread was begun. */
@@ -145,7 +144,6 @@ export class WalReader {
 
   /** Stands the tail where the copy stands, when the log proves that nothing is missing in between. */
   *resume(from: Position, wanted: SqlitePosition & { kind: 'wal' }): Generator<Entry, boolean> {
-    this.#pages = this.#digests.pages
     const fd = this.#live.walFd
     if (fd === undefined || this.#digests.state !== wanted.state || wanted.pageBytes !== this.#pageBytes)
       return false
@@ -187,7 +185,6 @@ export class WalReader {
 
   /** Ends a copy of all pages: the database has so many. */
   *finishCopy(pages: number): Generator<Entry> {
-    this.#pages = pages
     yield this.changes.size(pages)
     yield this.commit(this.#placeNow(), true)
   }
@@ -403,10 +400,8 @@ export class WalReader {
     const { databasePages, upToMs } = taken
     yield* this.changes.ofPages(taken.pages())
     taken.clear()
-    if (databasePages !== this.#pages) {
-      this.#pages = databasePages
-      yield this.changes.size(databasePages)
-    }
+    // not what the last commit said: a transaction may have given pages that it then gave up
+    if (databasePages !== this.#digests.pages) yield this.changes.size(databasePages)
     yield { ...this.commit(this.#placeNow(), true), ...(upToMs === undefined ? {} : { upToMs }) }
   }
 

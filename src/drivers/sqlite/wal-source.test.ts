@@ -141,6 +141,26 @@ test('a comparison that broke off behind what the old log still had is begun ane
   assert.equal(copy.state, await stateOf(t, path, 4096))
 })
 
+test('a database that grew and shrank to the size of before between two looks has that size in the copy', async t => {
+  const directory = scratch(t)
+  const path = join(directory, 'live.db')
+  const application = new DatabaseSync(path)
+  t.after(() => application.close())
+  application.exec(`PRAGMA auto_vacuum = FULL; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;
+    CREATE TABLE t (id INTEGER PRIMARY KEY, b);
+    INSERT INTO t (b) VALUES (randomblob(20000))`)
+  const copy = new DigestCopy(t, join(directory, 'digests'), 4096)
+  const source = openSource(t, path)
+  t.after(() => source.close())
+  await copy.take(source)
+  const pages = application.prepare('PRAGMA page_count').get()
+  application.exec('INSERT INTO t (b) VALUES (randomblob(200000))')
+  application.exec('DELETE FROM t WHERE id = 2')
+  assert.deepEqual(application.prepare('PRAGMA page_count').get(), pages)
+  await copy.take(source)
+  assert.equal(copy.state, await stateOf(t, path, 4096))
+})
+
 test('a first copy that broke off at one of its commits is gone on with by comparing', async t => {
   const directory = scratch(t)
   const path = join(directory, 'live.db')
