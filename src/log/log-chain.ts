@@ -39,7 +39,11 @@ export function chainOf(before: Chain, { number, epoch, store, content }: Chaine
     .latin1(store)
     .int64(BigInt.asIntN(64, content))
     .finish()
-  return xxh64(bytes, chainSeed).toString(16).padStart(16, '0')
+  const digest = xxh64(bytes, chainSeed)
+  known = digest.toString(16).padStart(16, '0')
+  knownBytes = Buffer.allocUnsafe(8)
+  knownBytes.writeBigUInt64BE(digest)
+  return known
 }
 
 /** The newest one, which is asked for again at once: by the end of its transaction, and for the next one. */
