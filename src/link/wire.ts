@@ -52,7 +52,7 @@ export const channelNumberMax = 2 ** 32 - 1
 /** Whole frames. A message is copied once, into its frame. */
 export function encodeData(channel: number, message: LinkMessage): Buffer[] {
   const writer = new ByteWriter(dataHeadBytes + messageBytesExpected(message))
-  writer.raw(new Uint8Array(frameHeaderBytes)).u8(dataKind)
+  writer.room(frameHeaderBytes).u8(dataKind)
   writeChannel(writer, channel)
   writeMessage(writer, message)
   const whole = writer.finish()
@@ -87,7 +87,7 @@ export function dataBytes(frame: Buffer): number {
 
 export function encodeWire(frame: Exclude<WireFrame, { kind: 'data' | 'part' }>): Buffer {
   const writer = new ByteWriter(frame.kind === 'packed' ? frame.bytes.length + 64 : 128)
-  writer.raw(new Uint8Array(frameHeaderBytes)).u8(kinds.indexOf(frame.kind))
+  writer.room(frameHeaderBytes).u8(kinds.indexOf(frame.kind))
   switch (frame.kind) {
     case 'open':
       writeChannel(writer, frame.channel).text(frame.name)

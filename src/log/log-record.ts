@@ -71,7 +71,7 @@ export type LogRecord = HeaderRecord | MarkRecord | BeginRecord | EndRecord
 
 /** The whole frame, header included. */
 export function encodeRecord(record: LogRecord): Buffer {
-  const writer = new ByteWriter().raw(headerRoom)
+  const writer = new ByteWriter().room(frameHeaderBytes)
   switch (record.type) {
     case 'header':
       writer.u8(headerType).u8(formatVersion).text(record.stream).integer(record.generation)
@@ -98,8 +98,6 @@ export function encodeRecord(record: LogRecord): Buffer {
   writeFrameHeader(frame)
   return frame
 }
-
-const headerRoom = new Uint8Array(frameHeaderBytes)
 
 /** Whether the payload is one of these records, and not an entry. */
 export function isRecord(payload: Uint8Array): boolean {

@@ -16,38 +16,45 @@ const slabBytes = 64 * 1024
 let slab = Buffer.allocUnsafeSlow(slabBytes)
 let slabUsed = 0
 
-function cut(bytes: number): Buffer {
-  if (bytes > slabBytes / 8) return takeLarge(bytes)
+/** Where a part of the slab begins that is its taker's own; undefined: it is too large for one. */
+function cut(bytes: number): number | undefined {
+  if (bytes > slabBytes / 8) return undefined
   if (slabUsed + bytes > slabBytes) {
     slab = Buffer.allocUnsafeSlow(slabBytes)
     slabUsed = 0
   }
   slabUsed += bytes
-  return slab.subarray(slabUsed - bytes, slabUsed)
-}
-
-/** What was not used, when it was cut last. */
-function giveBack(buffer: Buffer, used: number): void {
-  if (buffer.buffer === slab.buffer && buffer.byteOffset + buffer.length === slabUsed)
-    slabUsed -= buffer.length - used
+  return slabUsed - bytes
 }
 
 /** Appends fields to a buffer that grows. */
 export class ByteWriter {
-  #buffer: Buffer
-  #length = 0
+  /** The slab, or a buffer of its own. */
+  #buffer: Buffer = slab
+  #start = 0
+  #end = 0
+  /** In `#buffer`, after what was written. */
+  #at = 0
 
   constructor(bytesExpected = 256) {
-    this.#buffer = cut(bytesExpected)
+    this.#take(bytesExpected)
   }
 
   get length(): number {
-    return this.#length
+    return this.#at - this.#start
+  }
+
+  #take(bytes: number): void {
+    const start = cut(bytes)
+    this.#buffer = start === undefined ? takeLarge(bytes) : slab
+    this.#start = start ?? 0
+    this.#end = start === undefined ? this.#buffer.length : start + bytes
+    this.#at = this.#start
   }
 
   u8(value: number): this {
     this.#reserve(1)
-    this.#buffer[this.#length++] = value
+    this.#buffer[this.#at++] = value
     return this
   }
 
@@ -57,25 +64,25 @@ export class ByteWriter {
     this.#reserve(8)
     let rest = value
     while (rest >= 0x80) {
-      this.#buffer[this.#length++] = (rest % 0x80) | 0x80
+      this.#buffer[this.#at++] = (rest % 0x80) | 0x80
       rest = Math.floor(rest / 0x80)
     }
-    this.#buffer[this.#length++] = rest
+    this.#buffer[this.#at++] = rest
     return this
   }
 
   int64(value: bigint): this {
     assert(value >= int64Min && value <= int64Max, `not a 64-bit number: ${value}`)
     this.#reserve(8)
-    this.#buffer.writeBigInt64LE(value, this.#length)
-    this.#length += 8
+    this.#buffer.writeBigInt64LE(value, this.#at)
+    this.#at += 8
     return this
   }
 
   float64(value: number): this {
     this.#reserve(8)
-    this.#buffer.writeDoubleLE(value, this.#length)
-    this.#length += 8
+    this.#buffer.writeDoubleLE(value, this.#at)
+    this.#at += 8
     return this
   }
 
@@ -87,8 +94,8 @@ export class ByteWriter {
   /** Bytes without their length, which the reader has to know. */
   raw(value: Uint8Array): this {
     this.#reserve(value.length)
-    this.#buffer.set(value, this.#length)
-    this.#length += value.length
+    this.#buffer.set(value, this.#at)
+    this.#at += value.length
     return this
   }
 
@@ -96,8 +103,8 @@ export class ByteWriter {
   latin1(value: string): this {
     this.integer(value.length)
     this.#reserve(value.length)
-    if (value.length > shortText) this.#length += this.#buffer.write(value, this.#length, 'latin1')
-    else for (let i = 0; i < value.length; i++) this.#buffer[this.#length++] = value.charCodeAt(i)
+    if (value.length > shortText) this.#at += this.#buffer.write(value, this.#at, 'latin1')
+    else for (let i = 0; i < value.length; i++) this.#buffer[this.#at++] = value.charCodeAt(i)
     return this
   }
 
@@ -106,22 +113,32 @@ export class ByteWriter {
     if (length === value.length) return this.latin1(value) // the same bytes
     this.integer(length)
     this.#reserve(length)
-    this.#length += this.#buffer.write(value, this.#length)
+    this.#at += this.#buffer.write(value, this.#at)
+    return this
+  }
+
+  /** Room for what is filled in later: of unknown content. */
+  room(bytes: number): this {
+    this.#reserve(bytes)
+    this.#at += bytes
     return this
   }
 
   /** What was written, without a copy: the writer may not be used afterwards. */
   finish(): Buffer {
-    giveBack(this.#buffer, this.#length)
-    return this.#buffer.subarray(0, this.#length)
+    // what was not used of the slab, when nobody has cut from it since
+    if (this.#buffer === slab && this.#end === slabUsed) slabUsed = this.#at
+    return this.#buffer.subarray(this.#start, this.#at)
   }
 
   #reserve(bytes: number): void {
-    const needed = this.#length + bytes
-    if (needed <= this.#buffer.length) return
-    const grown = cut(Math.max(needed, this.#buffer.length * 2))
-    this.#buffer.copy(grown, 0, 0, this.#length)
-    this.#buffer = grown
+    if (this.#at + bytes <= this.#end) return
+    const { length } = this
+    const from = this.#buffer
+    const start = this.#start
+    this.#take(Math.max(length + bytes, (this.#end - start) * 2))
+    from.copy(this.#buffer, this.#start, start, start + length)
+    this.#at += length
   }
 }
 

@@ -47,12 +47,10 @@ const nodeKinds: readonly NodeChange['node']['kind'][] = ['directory', 'symlink'
 /** The largest first byte of an entry's payload; other records in the same file begin above it. */
 export const entryTypeByteMax = (formatVersion << 4) + 15
 
-const headerRoom = new Uint8Array(frameHeaderBytes)
-
 /** The whole frame, header included. */
 export function encodeEntry(entry: Entry): Buffer {
   const writer = new ByteWriter(entry.type === 'write' ? entry.data.length + 512 : 512)
-  writer.raw(headerRoom)
+  writer.room(frameHeaderBytes)
   writePayload(writer, entry)
   if (writer.length - frameHeaderBytes > framePayloadBytesMax) {
     throw new HotspareError(
