@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -44,12 +44,14 @@ export const standbyLatency: Benchmark = {
     const half = (all: readonly number[]) => percentile(all, 50).toFixed(2)
     const { latencies, behindMs } = await Pair.with(setting, 'latency', undefined, async pair => {
       await pair.start()
-      const connections = Array.from({ length: 4 }, () => pair.asking())
-      return probed(pair.source, seconds, async () => {
-        const connection = connections.shift()
-        connections.push(pair.asking())
-        await (await (connection ?? pair.asking()))()
+      const connected = Array.from({ length: 4 }, () => connectServer(pair.state('alpha')))
+      const measured = await probed(pair.source, seconds, async () => {
+        connected.push(connectServer(pair.state('alpha')))
+        const socket = await (connected.shift() as Promise<Socket>)
+        await pair.allDurable(socket)
       })
+      for (const socket of connected) (await socket).destroy()
+      return measured
     })
     const [p50, p99] = [percentile(latencies, 50), percentile(latencies, 99)]
     return [
@@ -126,15 +128,22 @@ async function bareLatency(
     if (isFollowed) {
       const copy = join(directory, 'copy.db')
       children.push(spawn(process.execPath, [setting.hotspare, 'follow', path, copy], { stdio: 'ignore' }))
-      while (!existsSync(copy)) await sleep(10)
+      const endMs = performance.now() + patienceMs
+      while (!existsSync(copy)) {
+        if (performance.now() > endMs) throw new Error('the follower made no copy')
+        await sleep(10)
+      }
     }
-    const asking = connect({ host, port }).setNoDelay()
+    const asking = connect({ host, port }).setNoDelay().setMaxListeners(0)
     const waiting: (() => void)[] = []
     asking.on('data', (answers: Buffer) => {
       for (const _ of answers) waiting.shift()?.()
     })
     const { latencies } = await probed(path, seconds, async () => {
-      const answered = new Promise<void>(resolve => waiting.push(resolve))
+      const answered = new Promise<void>((resolve, reject) => {
+        waiting.push(resolve)
+        asking.once('close', () => reject(new Error('the bare primary has ended')))
+      })
       asking.write('?')
       await answered
     }).finally(() => asking.destroy())
@@ -328,14 +337,10 @@ class Pair {
     await this.allDurable()
   }
 
-  async allDurable(): Promise<void> {
-    await (await this.asking())()
-  }
-
-  /** Connected: what it gives asks, and resolves when all that was committed before is durable at the standby. */
-  async asking(): Promise<() => Promise<void>> {
-    const socket = await connectServer(this.state('alpha'))
-    return () => askServer(socket, { request: 'wait', peer: 'beta' }, AbortSignal.timeout(patienceMs))
+  /** Resolves when all that was committed before is durable at the standby; `socket` is used up. */
+  async allDurable(socket?: Socket): Promise<void> {
+    const asked = socket ?? (await connectServer(this.state('alpha')))
+    await askServer(asked, { request: 'wait', peer: 'beta' }, AbortSignal.timeout(patienceMs))
   }
 
   #status(server: string): Promise<ServerStatus> {
