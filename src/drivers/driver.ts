@@ -156,7 +156,7 @@ export interface Driver {
   /**
    * The same for another copy, where that takes less than a snapshot of all. The copy rests until it resolves, and is
    * followed from then on. Throws as `snapshot` does; reading throws `target-changed` where the copy is not what was
-   * recorded.
+   * recorded. A `singleFile` driver has it, since its copies take no attributes, which a snapshot brings.
    */
   openCopySource?(options: CopyOptions): Promise<CopySource>
   /** How far a stopped or running copy at `position` is behind the source, without attaching to it; undefined when it can't be told cheaply. */

@@ -172,7 +172,7 @@ async function read(source: SnapshotSource, inventory: Inventory | undefined): P
 }
 
 function sourceOf(snapshot: Snapshot): SnapshotSource {
-  return new SnapshotSource({ store, snapshot, singleFile: false })
+  return new SnapshotSource({ store, snapshot })
 }
 
 test('whatever a downstream has, it is made equal to the frozen state, by one transaction that ends at its position', async () => {

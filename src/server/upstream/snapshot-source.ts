@@ -16,8 +16,6 @@ export interface SnapshotSourceOptions {
   readonly store: StoreName
   /** Closed with the source. */
   readonly snapshot: Snapshot
-  /** The store is one file, of which only the content is kept. */
-  readonly singleFile: boolean
 }
 
 /** What the downstream has, by path. */
@@ -54,8 +52,7 @@ export class SnapshotSource implements CopySource {
     }
     yield* this.#removals(held, seen, removed)
     // what is put into a directory changes its time
-    if (!this.#options.singleFile)
-      for (const directory of directories.reverse()) yield attributesOf(store, directory)
+    for (const directory of directories.reverse()) yield attributesOf(store, directory)
     const { timeMs, state } = snapshot.commit
     const { consistent } = snapshot
     const position = barePosition(snapshot.commit.position)
@@ -70,7 +67,7 @@ export class SnapshotSource implements CopySource {
   }
 
   async *#change(entry: SnapshotEntry, held: Held, removed: Set<string>): AsyncGenerator<Change> {
-    const { store, singleFile } = this.#options
+    const { store } = this.#options
     const { path } = entry
     const common = { store, path }
     const other = held.others.get(path)
@@ -93,7 +90,7 @@ export class SnapshotSource implements CopySource {
       case 'file':
         if (other !== undefined) yield removal(store, path, removed)
         yield* this.#fileChange(entry, other === undefined ? held.files.get(path) : undefined)
-        if (!singleFile) yield attributesOf(store, entry)
+        yield attributesOf(store, entry)
     }
   }
 
@@ -114,8 +111,7 @@ export class SnapshotSource implements CopySource {
   }
 
   *#removals(held: Held, seen: ReadonlySet<string>, removed: Set<string>): Generator<Change> {
-    const { store, singleFile } = this.#options
-    if (singleFile) return
+    const { store } = this.#options
     const paths = [...held.files.keys(), ...held.others.keys()]
       .filter(path => path !== '' && !seen.has(path))
       .sort()

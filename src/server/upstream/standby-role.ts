@@ -237,7 +237,5 @@ async function openCopySource(driver: Driver, options: CopyOptions): Promise<Cop
   if (driver.openCopySource !== undefined) return driver.openCopySource(options)
   if (driver.snapshot === undefined)
     throw new HotspareError('unsupported', `The driver '${driver.name}' cannot freeze a copy.`)
-  const snapshot = await driver.snapshot(options)
-  const { store } = options
-  return new SnapshotSource({ store, snapshot, singleFile: driver.capabilities.singleFile })
+  return new SnapshotSource({ store: options.store, snapshot: await driver.snapshot(options) })
 }
